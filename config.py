@@ -1,0 +1,341 @@
+"""What a shop is: the ``shop.toml`` file as frozen, checked objects. The syntax is described in ``docs/shop-toml.md``.
+
+Nothing here opens a table; :mod:`catalograph.loaders` does. An unknown key is refused with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ConfigError, did_you_mean
+
+PropertyType = Literal["string", "int", "float", "bool", "time"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]  # a label, relation type or property of the graph
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_list)]  # TOML may give one string or a list of them
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PropertySpec(Section):
+    """A property whose name in the graph differs from its column, or whose type is not string."""
+
+    type: PropertyType = "string"
+    column: str | None = None  # default: the property's own name
+
+
+Property = Annotated[PropertySpec, BeforeValidator(lambda v: {"type": v} if isinstance(v, str) else v)]
+
+
+class ShopSection(Section):
+    """Who the shop is and where its files are."""
+
+    name: Slug
+    data: Path = Path(".")  # folder of all files below, relative to shop.toml; `--data DIR` overrides it
+    on_bad_rows: Literal["fail", "quarantine"] = "fail"
+
+
+class ItemsSection(Section):
+    """The item table. Without `file`, items are the ones that occur in the interactions."""
+
+    file: Path | None = None
+    id: str = "item_id"
+    label: Name = "Item"
+    title: str | None = None  # the property shown to people; default: the id
+    properties: dict[Name, Property] = {}
+    # properties computed from *training* interactions: {price = {column = "unit_price", how = "median"}}
+    derived: dict[Name, DerivedSpec] = {}
+
+
+class DerivedSpec(Section):
+    """An item property aggregated over a numeric column of the training interactions."""
+
+    column: str
+    how: Literal["median", "mean", "min", "max", "last"] = "median"
+
+
+class UsersSection(Section):
+    """Properties of users, from a table of their own or from the newest training interaction that fills them."""
+
+    file: Path | None = None
+    id: str = "user_id"
+    label: Name = "User"
+    properties: dict[Name, Property] = {}
+
+
+class AttributeSection(Section):
+    """A column of the item table whose values become nodes: (Item)-[relation]->(label)."""
+
+    column: str  # a column of the item table, or the name of a derived property
+    relation: Name
+    label: Name
+    separator: str | None = None  # several values in one cell
+    levels: str | None = None  # each value is a path ("Beauty > Make-up"): levels are linked by SUBCATEGORY_OF
+    bands: int | tuple[float, ...] | None = None  # numeric column to bands: how many quantiles, or the inner borders
+    missing: Strings = ()  # values that mean "unknown", besides the empty cell
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> AttributeSection:
+        if self.bands is not None and (self.separator or self.levels):
+            raise ValueError("bands do not go with separator or levels")
+        if isinstance(self.bands, int) and self.bands < 2:
+            raise ValueError(f"bands must be at least 2 (got {self.bands})")
+        return self
+
+
+class EdgeFileSection(Section):
+    """A table with one relation: (source_label)-[relation]->(target_label). Unknown targets are created."""
+
+    file: Path
+    relation: Name
+    source: str = "item_id"
+    target: str
+    source_label: Name = "Item"
+    target_label: Name
+    properties: dict[Name, Property] = {}
+
+
+class EntityTable(Section):
+    """Names and types of the entities of a ready knowledge graph."""
+
+    file: Path
+    id: str = "entity_id"
+    type: str | None = None  # column whose value becomes the label ("related_product" -> RelatedProduct)
+    name: str | None = None  # column kept as the node's `name`
+    item: str | None = None  # column with the item id, filled where the entity is an item
+
+
+class RelationNames(Section):
+    """Names of numbered relations."""
+
+    file: Path
+    id: str = "relation_id"
+    name: str = "name"
+
+
+class TriplesSection(Section):
+    """A ready knowledge graph: head, relation, tail in one table."""
+
+    file: Path
+    head: str = "head_id"
+    relation: str = "relation"
+    tail: str = "tail_id"
+    entities: EntityTable | None = None
+    names: RelationNames | None = None
+    label: Name = "Entity"  # of entities whose type no table tells
+    items: Literal["none", "shared"] = "none"  # "shared": an entity id that is an item id is that item
+    only: Strings = ()  # relations to keep (as written in the file, after `names`); default all
+    skip: Strings = ()  # relations to leave out
+
+
+class InteractionsSection(Section):
+    """Who bought, clicked or rated what. One row is one event."""
+
+    file: Path
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"  # of integer times
+    position: str | None = None  # rank of the event in the user's history, 0 = oldest
+    quantity: str | None = None
+    kind: str | None = None  # view, cart, purchase …
+    label: str | None = None  # 0/1: labelled pairs (click prediction) instead of positives only
+    missing_user: Literal["fail", "drop"] = "fail"
+    returns: Literal["fail", "drop", "keep"] = "fail"  # rows with quantity <= 0
+
+
+class SplitSection(Section):
+    """Which interactions are held out for the final test, and which items may be recommended."""
+
+    method: Literal["none", "column", "last", "random", "time"] = "none"
+    column: Strings = ()  # several columns: several splits, figures are their mean
+    test: Strings = ("test",)  # values of the column that are held out
+    valid: Strings = ()  # values kept out of training altogether and used for choices (labelled pairs)
+    like: Literal["last", "random"] = "random"  # method = "column": how the test part was cut, so validation is alike
+    at: dt.datetime | dt.date | None = None  # method = "time": events at or after this moment (UTC) are held out
+    period_days: int = Field(28, ge=1)  # method = "time": length of the validation periods cut before `at`
+    fraction: float = Field(0.2, gt=0, lt=1)  # method = "random"
+    seed: int = 0
+    candidates: Literal["all", "seen"] = "all"  # "seen": only items with a training interaction are recommended
+
+    @model_validator(mode="after")
+    def _complete(self) -> SplitSection:
+        if self.method == "column" and not self.column:
+            raise ValueError("method = 'column' needs column")
+        if self.method == "time" and self.at is None:
+            raise ValueError("method = 'time' needs at")
+        return self
+
+
+class BasketsSection(Section):
+    """Items one user takes within `window_s` seconds are bought together; needs interaction times."""
+
+    window_s: int = Field(60, ge=1)
+    relation: Name = "BOUGHT_TOGETHER"
+    min_count: int = Field(2, ge=1)  # baskets a pair must share
+    per_item: int = Field(50, ge=1)  # strongest partners kept per item
+
+
+class RelationSection(Section):
+    """How the model treats one relation type."""
+
+    use: bool = True
+    leaks: bool = False  # known to have been collected with the test part in it: reports say so
+    weight: float | None = Field(None, ge=0)  # of its rows beside the users' in EASE and the low-pass term
+
+
+class EncoderSection(Section):
+    """Item text to M(s)."""
+
+    model: str = "packaged"  # "packaged" (all-MiniLM-L6-v2), a folder, or a name the model hub knows
+    text: tuple[str, ...] = ()  # item properties and relation types, joined in this order; default: the title
+    max_tokens: int = Field(48, ge=8, le=512)
+    batch_size: int = Field(64, ge=1)
+
+
+class GnnSection(Section):
+    """The learned relation vectors R_s."""
+
+    model: str = "relational"  # "none", "relational", or "package.module:Class" of a team's own PyG module
+    dim: int = Field(64, ge=2)
+    layers: int = Field(2, ge=1)
+    history: int = Field(8, ge=1)  # newest items of a user that make the query
+    epochs: int = Field(12, ge=1)
+    patience: int = Field(2, ge=1)  # epochs without a better validation NDCG@10 before it stops
+    batch_size: int = Field(2048, ge=1)
+    learning_rate: float = Field(0.004, gt=0)
+    temperature: float = Field(0.07, gt=0)
+    negatives: int = Field(1024, ge=1)
+    id_dropout: float = Field(0.1, ge=0, lt=1)  # share of items whose free vector is hidden, so cold items are learned
+
+
+class ModelSection(Section):
+    """The scoring model: which terms, which pool, which head."""
+
+    head: Literal["linear"] = "linear"
+    pool: Literal["auto", "learned", "strongest"] = "auto"
+    pool_size: int = Field(200, ge=10)
+    folds: int = Field(2, ge=1)  # validation-like cuts of the training part the head is fitted on
+    fit_users: int = Field(15_000, ge=1)  # per fold, at most
+    check_users: int = Field(4_000, ge=1)  # of the newest fold, kept out of all fits: the validation users
+    off: tuple[str, ...] = ()  # term families or single terms to leave out
+    publish: Literal["evaluated", "everything"] = "evaluated"
+
+
+class EvaluationSection(Section):
+    """What `evaluate` prints."""
+
+    k: int = Field(10, ge=1)
+    baselines: tuple[str, ...] = ()  # default: all that apply
+
+
+class ShopConfig(Section):
+    """The whole file."""
+
+    shop: ShopSection
+    items: ItemsSection = ItemsSection()
+    users: UsersSection = UsersSection()
+    attributes: tuple[AttributeSection, ...] = ()
+    edges: tuple[EdgeFileSection, ...] = ()
+    triples: tuple[TriplesSection, ...] = ()
+    interactions: InteractionsSection
+    split: SplitSection = SplitSection()
+    baskets: BasketsSection | None = None
+    relations: dict[Name, RelationSection] = {}
+    encoder: EncoderSection = EncoderSection()
+    gnn: GnnSection = GnnSection()
+    model: ModelSection = ModelSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ShopConfig:
+        timed = self.interactions.time is not None
+        if self.baskets and not timed:
+            raise ValueError("[baskets] needs interactions.time")
+        if self.split.method == "time" and not timed:
+            raise ValueError("split.method = 'time' needs interactions.time")
+        if self.split.method == "last" and not (timed or self.interactions.position):
+            raise ValueError("split.method = 'last' needs interactions.time or interactions.position")
+        return self
+
+
+def load_config(path: Path, *, data: Path | None = None) -> ShopConfig:
+    """The checked configuration in `path`; `shop.data` becomes absolute (`data` when given).
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (with the nearest known one) or a value of the wrong kind.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; name a shop.toml") from None
+    except (IsADirectoryError, PermissionError) as e:
+        raise ConfigError(f"{path}: cannot be read ({e.strerror}); name a shop.toml") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path}: not valid TOML: {e}") from None
+    try:
+        config = ShopConfig.model_validate(raw)
+    except ValidationError as e:
+        raise ConfigError(f"{path}: {_first_complaint(e)}") from None
+    folder = (data if data is not None else path.parent / config.shop.data).resolve()
+    return config.model_copy(update={"shop": config.shop.model_copy(update={"data": folder})})
+
+
+def _first_complaint(error: ValidationError) -> str:
+    """One line for the first thing pydantic found; unknown keys first, for they explain the rest."""
+    found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = found[0]
+    where = _dotted(first["loc"])
+    if first["type"] == "extra_forbidden":
+        table, key = _dotted(first["loc"][:-1]), str(first["loc"][-1])
+        return f"[{table or 'top level'}] has no {key!r}{did_you_mean(key, _known_keys(first['loc'][:-1]))}"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = "" if isinstance(given, dict | list) or first["type"] == "value_error" else f" (got {given!r})"
+    return f"{where or 'shop.toml'}: {message}{shown}"
+
+
+def _dotted(loc: tuple[Any, ...]) -> str:
+    return ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in loc)
+
+
+def _known_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Keys of the section at `loc`, found by walking the annotations."""
+    model: Any = ShopConfig
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        if isinstance(part, str) and part in fields:
+            model = _section_in(fields[part].annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _section_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _section_in(part)
+        if found is not None:
+            return found
+    return None
+
+
+ItemsSection.model_rebuild()

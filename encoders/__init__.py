@@ -1,0 +1,1 @@
+"""Item text to embeddings M(s) by a BERT-family model, cached by text digest."""

@@ -1,0 +1,1 @@
+"""The knowledge graph: one store protocol, its implementations, analysts' queries, and the export to PyG."""

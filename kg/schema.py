@@ -1,0 +1,55 @@
+"""What the graph holds: labels, relation types and their typed columns, declared once for every store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from ..errors import GraphError
+from ..loaders.catalogue import EdgeKey
+
+ColumnType = Literal["bool", "int64", "float64", "string"]  # times are int64 milliseconds since 1970 UTC
+ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Columns by label and by relation. `id` of nodes and `source`/`target` of edges are implied, not listed."""
+
+    nodes: Mapping[str, Mapping[str, ColumnType]]
+    edges: Mapping[EdgeKey, Mapping[str, ColumnType]]
+
+    @classmethod
+    def of(cls, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Schema:
+        """The schema the tables already have.
+
+        Raises:
+            GraphError: a table lacks its key columns, or a column has a type no store can hold.
+        """
+        return cls(
+            {label: _columns(table, ("id",), label) for label, table in nodes.items()},
+            {key: _columns(table, ("source", "target"), key.relation) for key, table in edges.items()},
+        )
+
+
+def _columns(table: pa.Table, keys: tuple[str, ...], what: str) -> dict[str, ColumnType]:
+    known = {arrow: name for name, arrow in ARROW_TYPES.items()}
+    for key in keys:
+        if key not in table.column_names:
+            raise GraphError(f"{what}: the table has no column {key!r}; it has {table.column_names}")
+    columns: dict[str, ColumnType] = {}
+    for column in table.schema:
+        if column.name in keys:
+            continue
+        if column.type not in known:
+            raise GraphError(f"{what}.{column.name} is {column.type}; a graph holds {', '.join(ARROW_TYPES)}")
+        columns[column.name] = known[column.type]
+    return columns

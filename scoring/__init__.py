@@ -1,0 +1,1 @@
+"""Terms, the learned head, exact top-K, metrics, baselines, bundles and the recommender."""
