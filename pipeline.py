@@ -1,0 +1,337 @@
+"""The whole path: load -> store -> export -> encode -> train -> evaluate -> publish, one stage after the other.
+
+Each stage has a digest of its inputs. A stage whose digest stands in `build/<shop>/stages.json` and whose output is
+still there is skipped; a digest is written only after the output is complete, so an interruption costs that stage alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from .config import ShopConfig, load_config
+from .encoders.node_text import compose
+from .encoders.transformer import encode
+from .encoders.weights import resolve
+from .errors import ArtifactError, ConfigError
+from .gnn.train import RelationVectors, train_relational
+from .kg.export import export_snapshot
+from .kg.log import InteractionLog
+from .kg.snapshot import Snapshot
+from .kg.store import GraphStore, open_store
+from .loaders.catalogue import Catalogue
+from .loaders.load import load_catalogue
+from .scoring import bundle as bundles
+from .scoring.evaluate import Evaluation, evaluate
+from .scoring.evidence import relations_of
+from .scoring.explain import pattern_of
+from .scoring.folds import Fold, end_of, fold_of
+from .scoring.model import Ingredients, Model, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Workshop:
+    """Where one shop is built: its configuration, its folder, and what a run was asked for."""
+
+    config: ShopConfig
+    folder: Path
+    store_url: str
+    device: str = "cpu"
+    seed: int = 0
+    full: bool = False
+    say: Say = lambda _: None
+    done: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> Path:
+        """The digests of the finished stages."""
+        return self.folder / "stages.json"
+
+
+def open_workshop(
+    shop: Path,
+    *,
+    data: Path | None = None,
+    store: str | None = None,
+    out: Path | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    full: bool = False,
+    say: Say = lambda _: None,
+) -> Workshop:
+    """The workshop of a shop.toml; `out` defaults to build/<shop> in the current folder."""
+    config = load_config(shop, data=data)
+    folder = out if out is not None else Path("build") / config.shop.name
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if chosen.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
+    url = store or f"ladybug:{folder / 'graph.lbug'}"
+    workshop = Workshop(config, folder, url, chosen, seed, full, say)
+    if workshop.stages.is_file() and not full:
+        try:
+            workshop.done = json.loads(workshop.stages.read_text(encoding="utf-8"))
+        except ValueError:
+            workshop.done = {}
+    return workshop
+
+
+@contextmanager
+def opened(url: str) -> Iterator[GraphStore]:
+    """A store that is closed whatever happens."""
+    store = open_store(url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def rebuild(workshop: Workshop) -> dict[str, Any]:
+    """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
+    workshop.folder.mkdir(parents=True, exist_ok=True)
+    files = _files_digest(workshop.config)
+    settings = workshop.config.model_dump(mode="json")
+    graph_inputs = _digest(
+        files, workshop.store_url, {k: settings[k] for k in ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets")}
+    )
+    wanted = _digest(graph_inputs, settings, workshop.seed, str(resolve(workshop.config.encoder.model).digest))
+    if _is_done(workshop, "publish", wanted) and _still_published(workshop):
+        for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
+            workshop.say(f"{stage:<9} unchanged, skipped")
+        loaded, _ = bundles.load(bundles.published(workshop.folder))
+        return {"version": loaded.version, "metrics": loaded.metrics, "skipped": True}
+    world = build_world(workshop, graph_inputs)
+    start = time.perf_counter()
+    model = fit(world.given, lambda line: workshop.say(f"{'':<9} {line}"))
+    _line(workshop, "train", f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}", start)
+    fit_s = time.perf_counter() - start
+    metrics: dict[str, Any] = {"validation": model.report["validation"]}
+    if world.test is not None:
+        start = time.perf_counter()
+        result = evaluate(world.given, model, world.test, baselines=False, fit_s=fit_s)
+        metrics |= as_json(workshop.config, [result])
+        _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+    start = time.perf_counter()
+    version = f"{wanted[:12]}"
+    place = bundles.publish(_bundle(workshop, world, model, version, metrics), workshop.folder)
+    _mark_done(workshop, "publish", wanted)
+    _line(workshop, "publish", f"version {version}", start)
+    return {"version": version, "metrics": metrics, "bundle": str(place), "skipped": False}
+
+
+@dataclass(frozen=True)
+class World:
+    """What a shop is once loaded, stored, exported and encoded: ready to fit and to test."""
+
+    catalogue: Catalogue
+    snapshot: Snapshot
+    given: Ingredients
+    test: Fold | None
+
+
+def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
+    """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
+    start = time.perf_counter()
+    config = workshop.config
+    catalogue = load_catalogue(config, split=split, quarantine=workshop.folder / "quarantine")
+    events = catalogue.interactions.num_rows
+    rejected = sum(catalogue.rejected.values())
+    _line(workshop, "load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    start = time.perf_counter()
+    with opened(workshop.store_url) as store:
+        if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
+            workshop.say(f"{'graph':<9} unchanged, skipped")
+        else:
+            counts = store.rebuild(catalogue.nodes, catalogue.edges)
+            if graph_inputs is not None:
+                _mark_done(workshop, "graph", graph_inputs)
+            total = f"{sum(counts.nodes.values()):,} nodes, {sum(counts.edges.values()):,} edges"
+            _line(workshop, "graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
+        start = time.perf_counter()
+        snapshot = export_snapshot(store)
+    _line(workshop, "export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
+    return _world(workshop, catalogue, snapshot)
+
+
+def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
+    counts = store.counts()
+    nodes = {label: table.num_rows for label, table in catalogue.nodes.items()}
+    edges = {key: table.num_rows for key, table in catalogue.edges.items()}
+    return dict(counts.nodes) == nodes and dict(counts.edges) == edges
+
+
+def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
+    config, start = workshop.config, time.perf_counter()
+    text = None
+    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    if fields:
+        texts = compose(snapshot, catalogue.item_label, fields)
+        text = encode(
+            texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=workshop.device != ""
+        )
+        _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
+    users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
+    part = np.asarray(catalogue.interactions["part"].to_pylist())
+    table = catalogue.interactions
+    train = InteractionLog.of(table.filter(pa.array(part == "train")), users, items)
+    relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
+    given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
+    hidden = InteractionLog.of(table.filter(pa.array(part == "test")), users, items)
+    test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
+    return World(catalogue, snapshot, given, test)
+
+
+def _learner(
+    workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None
+) -> Callable[..., RelationVectors | None]:
+    settings = workshop.config.gnn
+
+    def learn(seen: InteractionLog, fold: Fold | None, start: RelationVectors | None) -> RelationVectors | None:
+        if settings.model == "none":
+            return None
+        valid = None
+        if fold is not None:
+            coo = fold.held_out[fold.users[:1_000]].tocoo()
+            valid = (fold.users[:1_000][coo.row], coo.col.astype(np.int64))
+        return train_relational(
+            snapshot.data,
+            catalogue.item_label,
+            seen,
+            text,
+            settings,
+            exclude=catalogue.derived,
+            valid=valid,
+            device=workshop.device,
+            seed=workshop.seed,
+            progress=False,
+            init=start,
+            sequential=seen.ordered,
+        )
+
+    return learn
+
+
+def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
+    """Fit afresh and test, over every split of the shop; the document `evaluate --json` prints."""
+    if workshop.config.split.method == "none":
+        raise ConfigError("this shop holds nothing out; give shop.toml a [split] to evaluate")
+    results = []
+    for split in range(max(len(workshop.config.split.column), 1)):
+        world = build_world(workshop, split=split)
+        start = time.perf_counter()
+        model = fit(world.given, lambda line: workshop.say(f"{'':<9} {line}"))
+        if world.test is None:
+            raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
+        spent = time.perf_counter() - start
+        results.append(
+            evaluate(
+                world.given, model, world.test, baselines=baselines, fit_s=spent, say=lambda s: workshop.say(f"{'':<9} {s}")
+            )
+        )
+    return as_json(workshop.config, results)
+
+
+def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:
+    """The evaluation document: rates are fractions, several splits averaged."""
+    names = [row["name"] for row in results[0].rows]
+    rows = [
+        {"name": name, **{k: _mean(results, place, k) for k in results[0].rows[place] if k != "name"}}
+        for place, name in enumerate(names)
+    ]
+    return {
+        "shop": config.shop.name,
+        "split": config.split.method,
+        "users": results[0].users,
+        "items": results[0].items,
+        "pool_recall": float(np.mean([result.pool_recall for result in results])),
+        "rows": rows,
+        "left_out": results[0].left_out,
+    }
+
+
+def _mean(results: list[Evaluation], place: int, key: str) -> float:
+    return float(np.mean([float(result.rows[place][key]) for result in results]))
+
+
+def _bundle(workshop: Workshop, world: World, model: Model, version: str, metrics: Mapping[str, Any]) -> bundles.Bundle:
+    catalogue, snapshot = world.catalogue, world.snapshot
+    label, user_label = catalogue.item_label, catalogue.user_label
+    patterns = {
+        term.name: pattern for term in model.terms if (pattern := pattern_of(term, label, user_label)) is not None
+    }
+    table = catalogue.nodes[label]
+    order = pa.array(snapshot.ids[label].rows(table["id"].to_pylist())).to_numpy()
+    return bundles.Bundle(
+        workshop.config.shop.name,
+        version,
+        json.loads(workshop.config.model_dump_json(exclude={"shop": {"data"}})),
+        model,
+        world.given.log,
+        table.take(pa.array(np.argsort(order))),
+        pa.table({"id": list(snapshot.ids[user_label].ids)}),
+        world.given.text,
+        patterns,
+        dict(metrics),
+    )
+
+
+def _files_digest(config: ShopConfig) -> str:
+    files = [config.items.file, config.users.file, config.interactions.file]
+    files += [edge.file for edge in config.edges]
+    for triples in config.triples:
+        files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]
+    digest = hashlib.sha256()
+    for file in files:
+        path = None if file is None else config.shop.data / file
+        if path is not None and path.is_file():
+            with path.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _digest(*parts: object) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_done(workshop: Workshop, stage: str, digest: str) -> bool:
+    return not workshop.full and workshop.done.get(stage) == digest
+
+
+def _mark_done(workshop: Workshop, stage: str, digest: str) -> None:
+    workshop.done[stage] = digest
+    part = workshop.stages.with_suffix(".part")
+    part.write_text(json.dumps(workshop.done), encoding="utf-8")
+    os.replace(part, workshop.stages)
+
+
+def _still_published(workshop: Workshop) -> bool:
+    try:
+        bundles.published(workshop.folder)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:
+    workshop.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
+
+
+def _short(row: object) -> str:
+    assert isinstance(row, dict)
+    return ", ".join(f"{k} {v:.4f}" for k, v in row.items() if "@" in k and not k.startswith(("coverage", "popularity")))

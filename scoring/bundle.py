@@ -1,0 +1,222 @@
+"""A bundle: one published version of a shop's model as a folder of safetensors, JSON and Parquet. No pickle anywhere.
+
+bundles/<version>/manifest.json      format, shop, config, term list, scalars
+                  model.safetensors  every array
+                  ids/<label>.parquet, items.parquet, histories.parquet, metrics.json
+current                              names the published version; replaced atomically
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ..errors import ArtifactError
+from ..kg.log import InteractionLog
+from .head import LinearHead
+from .model import Model
+from .terms import ItemItem, LowRank, Prior, Term
+
+FORMAT = 1
+MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, METRICS = (
+    "manifest.json",
+    "model.safetensors",
+    "items.parquet",
+    "users.parquet",
+    "events.parquet",
+    "metrics.json",
+)
+LOG_COLUMNS = ("user", "item", "at", "position", "quantity", "basket", "label")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """items: table with `id` and item properties, in row order. users: `id`. relation_names belong to R_s arrays."""
+
+    shop: str
+    version: str
+    config: dict[str, Any]
+    model: Model
+    log: InteractionLog
+    items: pa.Table
+    users: pa.Table
+    text: np.ndarray | None
+    patterns: dict[str, str]
+    metrics: dict[str, Any]
+
+
+def publish(bundle: Bundle, folder: Path) -> Path:
+    """Write the bundle beside its place, sync it, rename it in, then point `current` at it; returns its folder."""
+    place = folder / "bundles" / bundle.version
+    part = place.with_name(place.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    _write(bundle, part)
+    for file in part.iterdir():
+        _sync(file)
+    _sync(part)
+    if place.exists():
+        shutil.rmtree(place)
+    os.replace(part, place)
+    _sync(place.parent)
+    pointer = folder / "current.part"
+    pointer.write_text(bundle.version + "\n", encoding="utf-8")
+    _sync(pointer)
+    os.replace(pointer, folder / "current")
+    _sync(folder)
+    return place
+
+
+def published(folder: Path) -> Path:
+    """The folder of the published bundle.
+
+    Raises:
+        ArtifactError: nothing is published there, or `current` names a version that is gone.
+    """
+    pointer = folder / "current"
+    if not pointer.is_file():
+        raise ArtifactError(f"{folder}: nothing is published here; run `catalograph rebuild SHOP.toml` first")
+    place = folder / "bundles" / pointer.read_text(encoding="utf-8").strip()
+    if not place.is_dir():
+        raise ArtifactError(f"{pointer} names {place.name}, which is not there; run `catalograph rebuild` again")
+    return place
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    model, arrays = bundle.model, {}
+    specs = [_pack(term, number, arrays) for number, term in enumerate(model.terms)]
+    arrays |= {"blend": model.blend, "head": model.head.weights, "allowed": model.allowed}
+    if model.decay is not None:
+        arrays["decay"] = np.asarray(model.decay)
+    if bundle.text is not None:
+        arrays["text"] = bundle.text
+    if model.vectors is not None:
+        arrays["relation_vectors"] = np.asarray(model.vectors.by_relation)
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+    events = {name: getattr(bundle.log, name) for name in LOG_COLUMNS if getattr(bundle.log, name) is not None}
+    pq.write_table(pa.table(events), folder / EVENTS)
+    pq.write_table(bundle.items, folder / ITEMS)
+    pq.write_table(bundle.users, folder / USERS)
+    manifest = {
+        "format": FORMAT,
+        "shop": bundle.shop,
+        "version": bundle.version,
+        "terms": specs,
+        "pool_size": model.pool_size,
+        "relations": list(model.vectors.relations) if model.vectors is not None else [],
+        "patterns": bundle.patterns,
+        "config": bundle.config,
+        "report": model.report,
+    }
+    (folder / METRICS).write_text(json.dumps(bundle.metrics, indent=1), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _pack(term: Term, number: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    spec: dict[str, Any] = {"name": term.name, "profile": term.profile, "shape": type(term).__name__}
+    if isinstance(term, ItemItem):
+        shared = next((k for k, v in arrays.items() if v is term.weights.data), None)
+        spec["weights"] = shared.removesuffix(".data") if shared else f"t{number}"
+        if shared is None:
+            matrix = term.weights
+            arrays |= {
+                f"t{number}.data": matrix.data,
+                f"t{number}.indices": matrix.indices,
+                f"t{number}.indptr": matrix.indptr,
+            }
+    elif isinstance(term, LowRank):
+        spec |= {"unit": term.unit}
+        for side, array in (("left", term.left), ("right", term.right)):
+            shared = next((k for k, v in arrays.items() if v is array), None)
+            spec[side] = shared or f"t{number}.{side}"
+            arrays.setdefault(spec[side], array)
+    else:
+        spec["values"] = f"t{number}.values"
+        arrays[spec["values"]] = term.values
+    return spec
+
+
+def _unpack(spec: dict[str, Any], arrays: dict[str, np.ndarray], matrices: dict[str, sp.csr_matrix], n: int) -> Term:
+    if spec["shape"] == "ItemItem":
+        key = spec["weights"]
+        if key not in matrices:
+            parts = tuple(arrays[f"{key}.{part}"] for part in ("data", "indices", "indptr"))
+            matrices[key] = sp.csr_matrix(parts, shape=(n, n))
+        return ItemItem(spec["name"], spec["profile"], matrices[key])
+    if spec["shape"] == "LowRank":
+        return LowRank(spec["name"], spec["profile"], arrays[spec["left"]], arrays[spec["right"]], spec["unit"])
+    return Prior(spec["name"], arrays[spec["values"]], spec["profile"])
+
+
+@dataclass(frozen=True)
+class StoredVectors:
+    """R_s as a bundle keeps them: by_relation float32 [item, relation, dim]."""
+
+    relations: tuple[str, ...]
+    by_relation: np.ndarray
+
+
+def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
+    """A bundle back from its folder.
+
+    Raises:
+        ArtifactError: a part is missing or torn, or the format is not ours.
+    """
+    try:
+        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ArtifactError(f"{place}: format {manifest['format']}, this version reads {FORMAT}; rebuild the shop")
+        arrays = load_file(place / ARRAYS)
+        items, users = pq.read_table(place / ITEMS), pq.read_table(place / USERS)
+        events = pq.read_table(place / EVENTS)
+        metrics = json.loads((place / METRICS).read_text(encoding="utf-8"))
+        matrices: dict[str, sp.csr_matrix] = {}
+        terms = tuple(_unpack(spec, arrays, matrices, len(items)) for spec in manifest["terms"])
+        model = Model(
+            terms,
+            arrays["blend"],
+            LinearHead(arrays["head"]),
+            manifest["pool_size"],
+            arrays["allowed"],
+            arrays.get("decay"),
+            None,
+            manifest["report"],
+        )
+    except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as e:
+        raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
+    log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
+    vectors = None
+    if "relation_vectors" in arrays:
+        vectors = StoredVectors(tuple(manifest["relations"]), arrays["relation_vectors"])
+    loaded = Bundle(
+        manifest["shop"],
+        manifest["version"],
+        manifest["config"],
+        model,
+        log,
+        items,
+        users,
+        arrays.get("text"),
+        manifest["patterns"],
+        metrics,
+    )
+    return loaded, vectors

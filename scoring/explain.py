@@ -1,0 +1,85 @@
+"""Why an item is in a list: the terms of its score, the history items behind them, and the graph path as Cypher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from .model import Model
+from .terms import Term, family
+
+ProfileRow = Mapping[str, sp.csr_matrix]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One history item's part of a score. path: Cypher pattern that links it to the item; None for text and factors."""
+
+    because: str
+    score: float
+    term: str
+    path: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """score = sum(terms.values()) to float tolerance; reasons are the largest positive parts of it."""
+
+    item: str
+    score: float
+    terms: dict[str, float]
+    reasons: tuple[Reason, ...]
+
+
+def pattern_of(term: Term, item_label: str, user_label: str) -> str | None:
+    """The graph pattern a term walks, as Cypher between (a), a history item, and (b), the recommended one."""
+    name = family(term).removeprefix("fresh_")
+    a, b = f"(a:{item_label})", f"(b:{item_label})"
+    kind, _, relation = name.partition(":")
+    if kind == "share":
+        return f"{a}-[:{relation}]->(x)<-[:{relation}]-{b}"
+    if kind in ("to", "twice"):
+        return f"{a}-[:{relation}]->{b}" if kind == "to" else f"{a}-[:{relation}]-(x)-[:{relation}]-{b}"
+    if kind == "from":
+        return f"{a}<-[:{relation}]-{b}"
+    if kind == "cited":
+        return f"{a}<-[:{relation}]-(x)-[:{relation}]->{b}"
+    if kind.startswith("basket"):
+        return f"{a}-[:BOUGHT_TOGETHER]->{b}"
+    if kind.startswith(("walk", "next", "previous", "ease")):
+        return f"{a}<-[:INTERACTED]-(x:{user_label})-[:INTERACTED]->{b}"
+    return None
+
+
+def cypher(pattern: str, because: str, item: str) -> str:
+    """A whole query an analyst can run to see the path: ids are quoted as Cypher strings."""
+    ids = [text.replace("\\", "\\\\").replace("'", "\\'") for text in (because, item)]
+    return f"MATCH {pattern} WHERE a.id = '{ids[0]}' AND b.id = '{ids[1]}' RETURN a.id AS because, b.id AS item LIMIT 1"
+
+
+def explain(
+    model: Model,
+    rows: ProfileRow,
+    item: int,
+    ids: Sequence[str],
+    patterns: Mapping[str, str],
+    *,
+    most: int = 3,
+) -> Explanation:
+    """The score of one item for one user; `rows` holds the user's profile rows [1, item]."""
+    values = np.array([term.at(rows, np.array([item]))[0, 0] for term in model.terms], np.float32)
+    parts = model.head.contributions(values)
+    reasons: list[Reason] = []
+    for term, weight in zip(model.terms, model.head.weights, strict=True):
+        because, amount = term.reasons(rows[term.profile], item)
+        pattern = patterns.get(term.name)
+        for history_item, part in zip(because, amount * weight, strict=True):
+            if part > 0:
+                path = cypher(pattern, ids[history_item], ids[item]) if pattern else None
+                reasons.append(Reason(ids[history_item], float(part), term.name, path))
+    reasons.sort(key=lambda reason: (-reason.score, reason.because))
+    terms = {term.name: float(part) for term, part in zip(model.terms, parts, strict=True)}
+    return Explanation(ids[item], float(parts.sum()), terms, tuple(reasons[:most]))

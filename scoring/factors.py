@@ -1,0 +1,106 @@
+"""Linear autoencoders and the low-pass filter: item x item and low-rank matrices with a closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from ..gnn.walks import degrees, scaled
+
+Rows = sp.csr_matrix  # [context, item]: users, baskets or entities of the graph, weighted
+
+
+def stacked(rows: list[sp.csr_matrix]) -> sp.csr_matrix:
+    """All rows in one matrix, empty ones dropped, float32."""
+    matrix = sp.csr_matrix(sp.vstack(rows, format="csr"), dtype=np.float32)
+    return matrix[np.diff(matrix.indptr) > 0]
+
+
+def gram(rows: Rows) -> np.ndarray:
+    """X^T X, dense float32 [item, item]."""
+    return np.asarray((rows.T @ rows).toarray(), np.float32)
+
+
+def ease(rows: Rows, ridge: float) -> np.ndarray:
+    """EASE (Steck 2019, eq. 8): B = I - P diag(1/P), P = (X^T X + ridge I)^-1; dense float32 [item, item], diagonal 0."""
+    g = torch.from_numpy(gram(rows))
+    g.diagonal().add_(ridge)
+    torch.linalg.cholesky(g, out=g)
+    inverse = torch.cholesky_inverse(g)
+    del g
+    inverse /= -inverse.diagonal().clone()
+    inverse.fill_diagonal_(0)
+    return inverse.numpy()
+
+
+def local_ease(rows: Rows, *, ridge: float = 100.0, neighbours: int = 100, batch: int = 256) -> sp.csr_matrix:
+    """EASE restricted, per target item j, to the items i with the largest G_ij / sqrt(G_ii).
+
+    Solves (G_NN + ridge I) x = G_Nj: O(items * neighbours^3) instead of O(items^3). Batched Cholesky, since the
+    matrices are positive definite (batched LU is not reliable on every BLAS).
+    """
+    g = torch.from_numpy(gram(rows))
+    n_items = len(g)
+    size = min(neighbours, n_items - 1)
+    inverse_norm = g.diagonal().clamp(min=1e-6).rsqrt()
+    source, target, value = [], [], []
+    for start in range(0, n_items, batch):
+        j = torch.arange(start, min(n_items, start + batch))
+        closeness = g[j] * inverse_norm
+        closeness[torch.arange(len(j)), j] = -1
+        near = torch.topk(closeness, size, dim=1).indices
+        inner = g[near[:, :, None], near[:, None, :]] + ridge * torch.eye(size)
+        x = torch.cholesky_solve(g[near, j[:, None]].unsqueeze(2), torch.linalg.cholesky(inner)).squeeze(2)
+        source.append(near.ravel().numpy())
+        target.append(np.repeat(j.numpy(), size))
+        value.append(x.ravel().numpy())
+    entries = (np.concatenate(value), (np.concatenate(source), np.concatenate(target)))
+    weights = sp.csr_matrix(entries, shape=(n_items, n_items))
+    weights.eliminate_zeros()
+    return weights
+
+
+def low_pass(rows: Rows, *, rank: int = 128, iterations: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The `rank` lowest graph frequencies as (L, V), float32 [item, rank] each: score = p L V^T.
+
+    N = D_c^-1/2 X D_i^-1/2; V spans its top right singular vectors (randomised power iteration); L = D_i^-1/2 V,
+    V = D_i^0.3 V: the ideal low-pass filter of GF-CF (Shen et al. 2021, eq. 12) with the popularity exponent eased.
+    """
+    of_context, of_item = degrees(rows)
+    normal = scaled(rows, of_context, of_item, 0.5, 0.5)
+    rank = min(rank, min(normal.shape) - 1)
+    start = np.random.default_rng(seed).standard_normal((normal.shape[1], rank + 16)).astype(np.float32)
+    basis = start
+    for _ in range(iterations):
+        basis = np.linalg.qr(normal.T @ (normal @ basis))[0]
+    _, _, rotation = np.linalg.svd(normal @ basis, full_matrices=False)
+    vectors = (basis @ rotation.T)[:, :rank]
+    root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
+    left = np.where(of_item[:, None] > 0, vectors / root, 0)
+    return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)
+
+
+def text_neighbours(text: np.ndarray, *, keep: int = 100, power: int = 3, batch: int = 1000) -> sp.csr_matrix:
+    """Cosine^power to the `keep` nearest items; text float32 [item, dim] of unit length."""
+    vectors = torch.from_numpy(text)
+    keep = min(keep, len(text) - 1)
+    columns, values = [], []
+    for start in range(0, len(text), batch):
+        cosine = vectors[start : start + batch] @ vectors.T
+        cosine[torch.arange(len(cosine)), torch.arange(start, start + len(cosine))] = 0
+        top = torch.topk(cosine, keep, dim=1)
+        columns.append(top.indices.ravel().numpy())
+        values.append(top.values.clamp(min=0).ravel().numpy() ** power)
+    row = np.repeat(np.arange(len(text)), keep)
+    shape = (len(text), len(text))
+    return sp.csr_matrix((np.concatenate(values), (row, np.concatenate(columns))), shape=shape)
+
+
+def largest(weights: np.ndarray, keep: int = 500) -> sp.csr_matrix:
+    """A dense [item, item] matrix as sparse rows of its `keep` entries of largest magnitude."""
+    if weights.shape[1] <= keep:
+        return sp.csr_matrix(weights)
+    size = np.abs(weights)
+    border = np.partition(size, -keep, axis=1)[:, -keep][:, None]
+    return sp.csr_matrix(np.where(size >= border, weights, 0))

@@ -1,0 +1,279 @@
+"""The families of terms: each reads the evidence and yields its terms. What a shop lacks, its families leave out.
+
+Constants were measured on several shops (benchmarks/LOG.md) and are the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from ..gnn.walks import directed, followers, informative, shared_context, strongest
+from . import factors
+from .evidence import Evidence, Histories
+from .profiles import names_for
+from .terms import ItemItem, LowRank, Prior, Term
+
+FULL_EASE_ITEMS = 6_000  # up to here the exact inverse costs seconds; above, the local one stands alone
+RECENT_DAYS = 60.0  # window of the "recent" basket walks
+
+
+def all_terms(evidence: Evidence, off: Iterable[str] = ()) -> tuple[Term, ...]:
+    """Every term the evidence allows, without the families or single terms named in `off`."""
+    left_out = frozenset(off)
+    kept = [
+        term
+        for make in FAMILIES
+        for term in make(evidence)
+        if not {term.name, term.name.split(".")[0], term.name.split(":")[0]} & left_out
+    ]
+    return (*kept, *_fresh(evidence, kept)) if "fresh" not in left_out else tuple(kept)
+
+
+def _spread(name: str, evidence: Evidence, weights: sp.csr_matrix, wanted: tuple[str, ...]) -> Iterator[ItemItem]:
+    for profile in names_for(evidence.histories):
+        if profile in wanted:
+            yield ItemItem(f"{name}.{profile}", profile, weights)
+
+
+def recency(evidence: Evidence, days: float) -> sp.csr_matrix:
+    """Sparse [user, item] with exp(-age / days) of each pair's newest event: old customers fade as contexts."""
+    assert evidence.now is not None and evidence.histories.last is not None
+    return evidence.histories.matrix(np.exp(-(evidence.now - evidence.histories.last) / days))
+
+
+def walks(evidence: Evidence) -> Iterator[Term]:
+    """item -> user -> item, at three popularity exponents; with times also over customers weighted by recency."""
+    users = evidence.histories.matrix()
+    every = ("uniform", "decayed", "last", "frequent")
+    yield from _spread("walk", evidence, shared_context(users, 0.45, 0.3), every)
+    yield from _spread("walk_popular", evidence, shared_context(users, 0.3, 0.1), ("uniform",))
+    yield from _spread("walk_rare", evidence, shared_context(users, 0.6, 0.5), ("uniform", "decayed"))
+    if evidence.now is not None:
+        recent = shared_context(recency(evidence, 45), 0.45, 0.3)
+        yield from _spread("walk_45d", evidence, recent, ("uniform", "decayed", "last"))
+        newest = shared_context(recency(evidence, 20), 0.45, 0.3)
+        yield from _spread("walk_20d", evidence, newest, ("uniform", "decayed"))
+        popular = shared_context(recency(evidence, 45), 0.3, 0.1)
+        yield from _spread("walk_popular_45d", evidence, popular, ("uniform", "decayed"))
+
+
+def sequences(evidence: Evidence) -> Iterator[Term]:
+    """What follows and what precedes an item in the users' histories."""
+    histories = evidence.histories
+    if not histories.ordered or evidence.log.basket is not None:
+        return  # within a basket there is no order: the basket families take over
+    steps = followers(histories.user, histories.item, histories.n_items)
+    yield from _spread("next", evidence, directed(steps), ("uniform", "decayed", "last"))
+    yield from _spread("previous", evidence, directed(sp.csr_matrix(steps.T)), ("uniform", "decayed"))
+
+
+def baskets(evidence: Evidence) -> Iterator[Term]:
+    """item -> basket -> item, and basket -> the user's next three baskets; each also over recent baskets alone."""
+    log = evidence.log
+    if log.basket is None or log.at is None or evidence.now is None:
+        return
+    numbers, basket = np.unique(log.basket, return_inverse=True)
+    day = np.zeros(len(numbers))
+    np.maximum.at(day, basket, log.at / 86_400_000)
+    held = _binary(basket, log.item, (len(numbers), log.n_items))
+    recent = sp.csr_matrix(sp.diags_array((day >= evidence.now - RECENT_DAYS).astype(np.float32)) @ held)
+    recent.eliminate_zeros()
+    profiles = ("uniform", "decayed", "last")
+    yield from _spread("basket", evidence, shared_context(held, 0.45, 0.3), profiles)
+    yield from _spread("basket_60d", evidence, shared_context(recent, 0.45, 0.3), profiles)
+    all_steps, recent_steps = _basket_steps(evidence, basket, held, day >= evidence.now - RECENT_DAYS)
+    yield from _spread("next_basket", evidence, directed(all_steps), ("decayed", "last"))
+    yield from _spread("next_basket_60d", evidence, directed(recent_steps), ("decayed", "last"))
+
+
+def _binary(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
+    matrix = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+    matrix.data[:] = 1
+    return matrix
+
+
+def _basket_steps(
+    evidence: Evidence, basket: np.ndarray, held: sp.csr_matrix, recent: np.ndarray
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Items of a basket -> items first bought in one of the next three, weighted by 1/gap and basket sizes^-1/2."""
+    log = evidence.log
+    _, first = np.unique(log.user * log.n_items + log.item, return_index=True)  # the log is oldest first per user
+    debut = _binary(basket[first], log.item[first], held.shape)
+    left, right = _by_size(held), _by_size(debut)
+    owner = np.zeros(held.shape[0], np.int64)
+    owner[basket] = log.user
+    order = np.lexsort((np.arange(len(owner)), owner))  # basket numbers rise with time
+    total = sp.csr_matrix((log.n_items, log.n_items), dtype=np.float32)
+    newer = total
+    for gap in (1, 2, 3):
+        before, after = order[:-gap], order[gap:]
+        same = owner[before] == owner[after]
+        before, after = before[same], after[same]
+        total = total + left[before].T @ right[after] / gap
+        now = recent[after]
+        newer = newer + left[before[now]].T @ right[after[now]] / gap
+    return sp.csr_matrix(total, dtype=np.float32), sp.csr_matrix(newer, dtype=np.float32)
+
+
+def _by_size(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    size = np.maximum(np.diff(matrix.indptr), 1).astype(np.float32)
+    return sp.csr_matrix(sp.diags_array(size**-0.5) @ matrix)
+
+
+def graph(evidence: Evidence) -> Iterator[Term]:
+    """One walk per relation of the graph, and both directions of the relations between items."""
+    for relation in evidence.relations:
+        name = relation.name
+        contexts = informative(sp.csr_matrix(relation.members.T))
+        yield from _spread(f"share:{name}", evidence, shared_context(contexts, 0.6, 0.3), ("uniform", "last"))
+        if relation.links is None:
+            continue
+        out, into = directed(relation.links), directed(sp.csr_matrix(relation.links.T))
+        yield from _spread(f"to:{name}", evidence, out, ("uniform", "last"))
+        yield from _spread(f"from:{name}", evidence, into, ("uniform", "last"))
+        if relation.links.nnz < 2 * evidence.n_items:  # sparse links reach too little in one step
+            both = sp.csr_matrix(out + into)
+            yield from _spread(f"twice:{name}", evidence, strongest(sp.csr_matrix(both @ both)), ("uniform",))
+        else:
+            yield from _spread(f"cited:{name}", evidence, shared_context(relation.links, 0.6, 0.3), ("uniform",))
+
+
+def text(evidence: Evidence) -> Iterator[Term]:
+    """The history's mean embedding against M(s), and the nearest texts of each history item."""
+    if evidence.text is None:
+        return
+    yield from _spread("text_near", evidence, factors.text_neighbours(evidence.text), ("uniform", "last"))
+    for profile in names_for(evidence.histories):
+        if profile in ("uniform", "last"):
+            yield LowRank(f"text.{profile}", profile, evidence.text, evidence.text)
+
+
+def autoencoders(evidence: Evidence) -> Iterator[Term]:
+    """EASE over users and graph rows: local for every shop, exact variants where the catalogue is small."""
+    histories, users = evidence.histories, evidence.histories.matrix()
+    graph_rows = relation_rows(evidence)
+    local = factors.local_ease(factors.stacked([users, *graph_rows]))
+    yield from _spread("ease", evidence, local, ("uniform", "decayed", "frequent"))
+    if histories.n_items > FULL_EASE_ITEMS or evidence.now is None:
+        return
+
+    def exact(name: str, rows: list[sp.csr_matrix], ridge: float, wanted: tuple[str, ...]) -> Iterator[Term]:
+        yield from _spread(name, evidence, factors.largest(factors.ease(factors.stacked(rows), ridge)), wanted)
+
+    yield from exact("ease_users", [users], 300, ("uniform", "decayed"))
+    recent = recency(evidence, 90)
+    yield from exact("ease_90d", [0.3 * users, recent], 100, ("uniform", "decayed", "last"))
+    if graph_rows:
+        yield from exact("ease_graph", [users, *graph_rows], 300, ("uniform", "decayed"))
+    if evidence.log.basket is not None:
+        numbers, basket = np.unique(evidence.log.basket, return_inverse=True)
+        held = _binary(basket, evidence.log.item, (len(numbers), histories.n_items))
+        yield from exact("ease_basket", [users, 0.5 * held], 300, ("uniform", "decayed", "last"))
+
+
+def relation_rows(evidence: Evidence) -> list[sp.csr_matrix]:
+    """The graph as extra rows beside the users': entity x item, and A + I for links between items."""
+    rows = []
+    identity = sp.eye_array(evidence.n_items, format="csr", dtype=np.float32)
+    for relation in evidence.relations:
+        rows.append(relation.weight * sp.csr_matrix(relation.members.T))
+        if relation.links is not None:
+            rows.append(relation.weight * sp.csr_matrix(relation.links + identity))
+    return rows
+
+
+def low_pass(evidence: Evidence) -> Iterator[Term]:
+    """The smooth part of the user-item-entity graph."""
+    left, right = factors.low_pass(factors.stacked([evidence.histories.matrix(), *relation_rows(evidence)]))
+    for profile in names_for(evidence.histories):
+        if profile in ("uniform", "decayed"):
+            yield LowRank(f"low_pass.{profile}", profile, left, right)
+
+
+def learned(evidence: Evidence) -> Iterator[Term]:
+    """The relation vectors R_s of the GNN: query of the newest items against the item vectors."""
+    vectors = evidence.gnn
+    if vectors is None:
+        return
+    items = np.asarray(vectors.items, np.float32)
+    right = items / np.float32(vectors.temperature)
+    yield LowRank("gnn.newest", "newest", items @ np.asarray(vectors.projection, np.float32), right, unit=True)
+
+
+def priors(evidence: Evidence) -> Iterator[Term]:
+    """How many users have the item; with times: lately, for the first time, rising, how old, how long unsold."""
+    histories, now = evidence.histories, evidence.now
+    total = _log_count(histories, np.ones(len(histories.item), bool))
+    yield _prior("popularity", total)
+    if now is None or histories.last is None or histories.first is None:
+        return
+    bought = {days: _log_count(histories, histories.last >= now - days) for days in (14, 28, 56)}
+    first = {days: _log_count(histories, histories.first >= now - days) for days in (14, 28)}
+    for days, value in bought.items():
+        yield _prior(f"popularity_{days}d", value)
+    for days, value in first.items():
+        yield _prior(f"first_time_{days}d", value)
+    yield _prior("trend_14d", np.log1p(2 * np.expm1(bought[14])) - bought[28])
+    yield _prior("trend_28d", np.log1p(2 * np.expm1(bought[28])) - bought[56])
+    yield _prior("trend_first", np.log1p(2 * np.expm1(first[14])) - first[28])
+    start = histories.first.min(initial=now)
+    yield _prior("trend_all", np.log1p((now - start) / 28 * np.expm1(bought[28])) - total)
+    debut, latest = np.full(histories.n_items, now), np.full(histories.n_items, start)
+    np.minimum.at(debut, histories.item, histories.first)
+    np.maximum.at(latest, histories.item, histories.last)
+    yield _prior("age", np.log1p(now - debut))
+    yield _prior("since", -np.log1p(now - latest))
+
+
+def _prior(name: str, values: np.ndarray) -> Prior:
+    return Prior(f"{name}.prior", values.astype(np.float32))
+
+
+def _log_count(histories: Histories, among: np.ndarray) -> np.ndarray:
+    return np.log1p(np.bincount(histories.item[among], minlength=histories.n_items))
+
+
+FRESH = (
+    "walk_rare.uniform",
+    "walk_45d.uniform",
+    "ease.uniform",
+    "ease.decayed",
+    "ease_users.uniform",
+    "ease_basket.decayed",
+    "ease_90d.uniform",
+    "ease_graph.decayed",
+    "low_pass.uniform",
+    "text_near.uniform",
+)
+
+
+def _fresh(evidence: Evidence, terms: list[Term]) -> Iterator[Term]:
+    """Some terms times sqrt(first-time buyers of the last 28 days) + 0.3: what fits and is being discovered now."""
+    by_name = {term.name: term for term in terms}
+    found = by_name.get("first_time_28d.prior")
+    if not isinstance(found, Prior):
+        return
+    factor = (np.sqrt(np.expm1(found.values)) + 0.3).astype(np.float32)
+    for name in FRESH:
+        term = by_name.get(name)
+        if isinstance(term, ItemItem):
+            yield replace(term, name=f"fresh_{name}", weights=sp.csr_matrix(term.weights @ sp.diags_array(factor)))
+        elif isinstance(term, LowRank):
+            yield replace(term, name=f"fresh_{name}", right=term.right * factor[:, None])
+
+
+FAMILIES: tuple[Callable[[Evidence], Iterator[Term]], ...] = (
+    walks,
+    sequences,
+    baskets,
+    graph,
+    text,
+    autoencoders,
+    low_pass,
+    learned,
+    priors,
+)

@@ -1,0 +1,88 @@
+"""Cuts of a log into what a model may see and what it must find, alike for training, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from ..config import SplitSection
+from ..kg.log import InteractionLog
+from .evidence import DAY_MS
+
+SHARE = 0.15  # of the training events a random fold hides
+
+
+@dataclass(frozen=True)
+class Fold:
+    """seen: the events up to the cut. held_out: sparse 0/1 [user, item], pairs not in `seen`, of users with a history.
+    now: the cut in days since 1970, None without times. users: int64 rows with something held out, shuffled by seed 7.
+    """
+
+    seen: InteractionLog
+    held_out: sp.csr_matrix
+    now: float | None
+    users: np.ndarray
+
+
+def fold_of(seen: InteractionLog, hidden: InteractionLog, now: float | None) -> Fold:
+    """A fold from two logs; pairs already seen and users without a history are no questions."""
+    shape = (seen.n_users, seen.n_items)
+    key = np.unique(hidden.user * seen.n_items + hidden.item)
+    key = np.setdiff1d(key, seen.user * seen.n_items + seen.item, assume_unique=False)
+    user, item = key // seen.n_items, key % seen.n_items
+    known = np.bincount(seen.user, minlength=seen.n_users) > 0
+    user, item = user[known[user]], item[known[user]]
+    held_out = sp.csr_matrix((np.ones(len(user), np.float32), (user, item)), shape=shape)
+    return Fold(seen, held_out, now, np.random.default_rng(7).permutation(np.unique(user)))
+
+
+def training_folds(log: InteractionLog, split: SplitSection, count: int) -> list[Fold]:
+    """`count` cuts of the training log made the way the test part was; the newest first, which also validates.
+
+    time: the periods of `period_days` before the end of training. last (or like = "last"): each user's newest, second
+    newest … event. Otherwise: a random 15 % of the events, a new draw per fold.
+    """
+    if log.at is not None and split.method in ("time", "none"):
+        return _periods(log, split, count)
+    if log.ordered and (split.method == "last" or (split.method == "column" and split.like == "last")):
+        return [_last(log, number) for number in range(count)]
+    return [_random(log, number) for number in range(count)]
+
+
+def end_of(log: InteractionLog, split: SplitSection) -> float | None:
+    """The moment training ends, in days since 1970: the split's cut, or just after the newest event."""
+    if log.at is None:
+        return None
+    if split.method == "time" and split.at is not None:
+        return float(np.datetime64(str(split.at).replace("+00:00", ""), "ms").astype(np.int64)) / DAY_MS
+    return float(np.floor(log.at.max() / DAY_MS)) + 1.0
+
+
+def _periods(log: InteractionLog, split: SplitSection, count: int) -> list[Fold]:
+    assert log.at is not None
+    end, folds = end_of(log, split), []
+    assert end is not None
+    for number in range(count):
+        cut, until = end - (number + 1) * split.period_days, end - number * split.period_days
+        day = log.at / DAY_MS
+        fold = fold_of(log.where(day < cut), log.where((day >= cut) & (day < until)), cut)
+        if len(fold.users):
+            folds.append(fold)
+    return folds
+
+
+def _last(log: InteractionLog, number: int) -> Fold:
+    ends = np.cumsum(np.bincount(log.user, minlength=log.n_users))
+    back = ends[log.user] - 1 - np.arange(len(log))
+    return fold_of(log.where(back > number), log.where(back == number), _now(log))
+
+
+def _random(log: InteractionLog, number: int) -> Fold:
+    hidden = np.random.default_rng(number).random(len(log)) < SHARE
+    return fold_of(log.where(~hidden), log.where(hidden), _now(log))
+
+
+def _now(log: InteractionLog) -> float | None:
+    return None if log.at is None else float(np.floor(log.at.max() / DAY_MS)) + 1.0

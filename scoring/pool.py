@@ -1,0 +1,149 @@
+"""Stage one: a blend of all terms finds each user's best few hundred items; stage two re-ranks them.
+
+Two blends are fitted and the one whose pool holds more of the held-out items is taken: `learned` (softmax over the
+whole catalogue) and `strongest` (the four terms that rank best alone, each divided by its spread).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from .metrics import is_held_out, rank_metrics
+from .terms import Term, dense
+from .topk import top_k
+
+BATCH = 128  # users scored at once: [term, 128, item] float32 is what a stage holds in memory
+SAMPLE = 3_000  # users the learned blend is fitted on
+STRONGEST = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scorable:
+    """Terms with the profile rows of all users: everything needed to score anyone.
+
+    hidden: sparse [user, item], nonzero = never recommended to this user. allowed: bool [item].
+    """
+
+    terms: tuple[Term, ...]
+    profiles: dict[str, sp.csr_matrix]
+    hidden: sp.csr_matrix
+    allowed: np.ndarray
+
+    def dense(self, users: np.ndarray) -> np.ndarray:
+        """float32 [term, user, item] for a batch of user rows."""
+        return dense(self.terms, {name: rows[users] for name, rows in self.profiles.items()})
+
+    def forbidden(self, users: np.ndarray) -> np.ndarray:
+        """bool [user, item]: seen already, or not a candidate."""
+        return np.asarray((self.hidden[users].toarray() != 0) | ~self.allowed)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """items: int64 [user, size], best first, -1 where a user has fewer. values: float32 [user, size, term]."""
+
+    items: np.ndarray
+    values: np.ndarray
+
+    def recall(self, held_out: sp.csr_matrix) -> float:
+        """Share of the held-out pairs [user of the pool, item] that the pool holds."""
+        return float(is_held_out(self.items, held_out).sum() / max(held_out.nnz, 1))
+
+
+def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, threads: int = 2) -> Iterator[T]:
+    """`work` over batches of users, in order; numpy and scipy let go of the interpreter lock."""
+    with ThreadPoolExecutor(threads) as executor:
+        yield from executor.map(work, np.split(users, range(BATCH, len(users), BATCH)))
+
+
+def blended(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """float32 [user, item] from term weights [term] and values [term, user, item]."""
+    return np.tensordot(weights.astype(np.float32), values, 1)
+
+
+def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int) -> Pool:
+    """The pools of these users."""
+    size = min(size, scorable.hidden.shape[1])
+
+    def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = scorable.dense(batch)
+        items, _ = top_k(blended(weights, values), size, scorable.hidden[batch], scorable.allowed)
+        picked = np.take_along_axis(values, np.maximum(items, 0)[None], axis=2)
+        return items, picked.transpose(1, 2, 0)
+
+    items, values = zip(*in_batches(users, one), strict=True)
+    return Pool(np.concatenate(items), np.concatenate(values))
+
+
+def learn_blend(
+    scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, seed: int, epochs: int = 5
+) -> np.ndarray:
+    """Weights float64 [term] by softmax over the whole catalogue, terms divided by their mean row maximum.
+
+    Loss: cross-entropy against the held-out items of each user, a user's weight growing with sqrt(how many).
+    """
+    users = users[:SAMPLE]
+    scale = torch.from_numpy(scorable.dense(users[:BATCH]).max(2).mean(1) + 1e-8)
+    weight = torch.nn.Parameter(torch.full((len(scale),), 3.0 / len(scale)))
+    optimizer = torch.optim.Adam([weight], lr=0.3)
+    batches = max(len(users) // 64, 1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=epochs * batches)
+    random = np.random.default_rng(seed)
+    for _ in range(epochs):
+        for batch in np.array_split(random.permutation(users), batches):
+            values = torch.from_numpy(scorable.dense(batch))
+            scores = torch.einsum("k,kui->ui", weight / scale, values)
+            scores = scores.masked_fill(torch.from_numpy(scorable.forbidden(batch)), -1e9)
+            loss = softmax_loss(scores, torch.from_numpy(held_out[batch].toarray() * scorable.allowed))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return (weight.detach() / scale).double().numpy()
+
+
+def softmax_loss(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy in nats of scores [user, item] against 0/1 targets, each row's targets divided by sqrt(their count)."""
+    target = target / target.sum(1, keepdim=True).clamp(min=1).sqrt()
+    return -(torch.log_softmax(scores, 1) * target).sum() / target.sum().clamp(min=1e-9)
+
+
+def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, k: int = 10) -> np.ndarray:
+    """Weights float64 [term]: 1/spread for the four terms with the best NDCG@k alone, 0 for the others."""
+    users = users[:700]
+
+    def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = scorable.dense(batch)
+        alone = [top_k(v, k, scorable.hidden[batch], scorable.allowed)[0] for v in values]
+        top = -np.partition(-values, min(50, values.shape[2] - 1), axis=2)[:, :, :50]
+        spread = np.abs(top.mean(2) - values.mean(2)).sum(1)
+        return np.stack([rank_metrics(items, held_out[batch], k).ndcg.sum() for items in alone]), spread
+
+    ndcg, spread = (np.sum(part, axis=0) for part in zip(*in_batches(users, one), strict=True))
+    weights = np.zeros(len(scorable.terms))
+    best = np.argsort(-ndcg, kind="stable")[:STRONGEST]
+    weights[best] = len(users) / (spread[best] + 1e-6)
+    return weights
+
+
+def choose_blend(
+    scorable: Scorable, held_out: sp.csr_matrix, fit: np.ndarray, check: np.ndarray, *, kind: str, size: int, seed: int
+) -> tuple[str, np.ndarray, dict[str, float]]:
+    """The blend with the higher pool recall on the check users: its name, weights, and the recall of each tried."""
+    makers = {
+        "learned": lambda: learn_blend(scorable, held_out, fit, seed=seed),
+        "strongest": lambda: strongest_blend(scorable, held_out, fit),
+    }
+    tried = {name: make() for name, make in makers.items() if kind in ("auto", name)}
+    sample = check[:1_000]
+    recall = {name: fill(scorable, sample, w, size).recall(held_out[sample]) for name, w in tried.items()}
+    best = max(recall, key=lambda name: recall[name])
+    return best, tried[best], recall

@@ -1,0 +1,167 @@
+"""The Python API: external ids in, external ids out, over a published bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UnknownIdError, did_you_mean
+from ..kg.snapshot import IdMap
+from . import bundle as bundles
+from .evidence import Histories, histories_of
+from .explain import Explanation, explain
+from .filters import compile_where
+from .pool import Scorable
+from .profiles import profiles_of
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One place of a list. terms: each term's part of the score; they add up to it."""
+
+    item: str
+    score: float
+    terms: dict[str, float]
+
+
+class Recommender:
+    """A published model with the ids and histories it was fitted on."""
+
+    def __init__(self, bundle: bundles.Bundle, vectors: bundles.StoredVectors | None) -> None:
+        self.bundle, self._vectors = bundle, vectors
+        self.model = bundle.model
+        self._items = IdMap("item", bundle.items["id"].to_pylist())
+        self._users = IdMap("user", bundle.users["id"].to_pylist())
+        self._histories = histories_of(bundle.log)
+        self._scorable = self.model.scorable(bundle.log)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Recommender:
+        """The published bundle of a build folder ("build/online-retail").
+
+        Raises:
+            ArtifactError: nothing is published there, or a part of it is missing or torn.
+        """
+        return cls(*bundles.load(bundles.published(Path(folder))))
+
+    def recommend(self, users: Sequence[str], k: int = 10, where: str | None = None) -> list[list[Recommended]]:
+        """Per user the k best items they do not have yet; `where` filters by item properties.
+
+        Raises:
+            UnknownIdError: a user nobody knows; `recommend_for(history=…)` serves those.
+            ConfigError: `where` does not parse or names an unknown property.
+        """
+        rows = self._rows(self._users, users)
+        return self._lists(self._scorable, rows, k, where)
+
+    def recommend_for(self, history: Sequence[str], k: int = 10, where: str | None = None) -> list[Recommended]:
+        """The k best items for somebody never seen, from item ids, oldest first."""
+        return self._lists(self._newcomer(history), np.zeros(1, np.int64), k, where)[0]
+
+    def score(
+        self, users: Sequence[str], items: Sequence[str], *, terms: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
+        """float32 [user, item]; with `terms` also each term's part, float32 [user, item], by name."""
+        rows, columns = self._rows(self._users, users), self._rows(self._items, items)
+        profiles = {name: matrix[rows] for name, matrix in self._scorable.profiles.items()}
+        values = np.stack([term.at(profiles, columns) for term in self.model.terms], axis=-1)
+        parts = self.model.head.contributions(values)
+        if not terms:
+            return np.asarray(parts.sum(-1))
+        return parts.sum(-1), {term.name: parts[..., n] for n, term in enumerate(self.model.terms)}
+
+    def similar(self, item: str, k: int = 10, where: str | None = None) -> list[Recommended]:
+        """The k items the model puts next to one: the list of somebody who has only it."""
+        return self.recommend_for([item], k, where)
+
+    def explain(self, user: str, item: str, *, most: int = 3) -> Explanation:
+        """The terms of one score, and the history items and graph paths that weigh most."""
+        row = self._rows(self._users, [user])
+        return self._explain(self._scorable, row, int(self._rows(self._items, [item])[0]), most)
+
+    def explain_for(self, history: Sequence[str], item: str, *, most: int = 3) -> Explanation:
+        """The same for somebody never seen."""
+        return self._explain(
+            self._newcomer(history), np.zeros(1, np.int64), int(self._rows(self._items, [item])[0]), most
+        )
+
+    def vectors(self, items: Sequence[str]) -> dict[str, np.ndarray]:
+        """R_s of these items: relation -> float32 [item, dim]; empty when the shop trains no GNN."""
+        rows = self._rows(self._items, items)
+        if self._vectors is None:
+            return {}
+        return {name: self._vectors.by_relation[rows, n] for n, name in enumerate(self._vectors.relations)}
+
+    def title(self, item: str) -> str:
+        """What people call the item: its title, else its id."""
+        title = self.bundle.config["items"]["title"]
+        if not title:
+            return item
+        value = self.bundle.items[title][int(self._rows(self._items, [item])[0])].as_py()
+        return str(value) if value else item
+
+    def _rows(self, ids: IdMap, wanted: Sequence[str]) -> np.ndarray:
+        for id_ in wanted:
+            if id_ not in ids:
+                raise UnknownIdError(f"no {ids.node_type} {id_!r} in {self.bundle.shop}{_hint(id_, ids)}")
+        return ids.rows(list(wanted))
+
+    def _newcomer(self, history: Sequence[str]) -> Scorable:
+        items = self._rows(self._items, history)
+        distinct = np.array(list(dict.fromkeys(items[::-1].tolist()))[::-1], np.int64)
+        n = len(distinct)
+        now = None if self._histories.last is None else np.zeros(n)
+        one = Histories(
+            1,
+            len(self._items),
+            np.zeros(n, np.int64),
+            distinct,
+            np.arange(n)[::-1],
+            np.ones(n, np.int64),
+            now,
+            now,
+            self._histories.ordered,
+        )
+        return Scorable(self.model.terms, profiles_of(one, self.model.decay), one.matrix(), self.model.allowed)
+
+    def _lists(self, scorable: Scorable, users: np.ndarray, k: int, where: str | None) -> list[list[Recommended]]:
+        allowed = scorable.allowed & self._where(where)
+        narrowed = Scorable(scorable.terms, scorable.profiles, scorable.hidden, allowed)
+        items, scores, parts = self.model.recommend(narrowed, users, k)
+        names = [term.name for term in self.model.terms]
+        return [
+            [
+                Recommended(self._items.ids[item], float(score), dict(zip(names, map(float, part), strict=True)))
+                for item, score, part in zip(*row, strict=True)
+                if item >= 0
+            ]
+            for row in zip(items, scores, parts, strict=True)
+        ]
+
+    def _where(self, where: str | None) -> np.ndarray:
+        if where is None:
+            return np.ones(len(self._items), bool)
+        columns: dict[str, Any] = {}
+        for name in self.bundle.items.column_names:
+            column = self.bundle.items[name]
+            values = column.to_pylist()
+            if str(column.type) == "string":
+                columns[name] = ["" if v is None else v for v in values]
+            elif str(column.type).startswith("list"):
+                columns[name] = [frozenset(v or ()) for v in values]
+            else:
+                columns[name] = np.array([np.nan if v is None else v for v in values], np.float64)
+        condition: Callable[[Any], np.ndarray] = compile_where(where)
+        return np.asarray(condition(columns), bool)
+
+    def _explain(self, scorable: Scorable, row: np.ndarray, item: int, most: int) -> Explanation:
+        rows = {name: matrix[row] for name, matrix in scorable.profiles.items()}
+        return explain(self.model, rows, item, self._items.ids, self.bundle.patterns, most=most)
+
+
+def _hint(id_: str, ids: IdMap) -> str:
+    return did_you_mean(id_, ids.ids) if len(ids) < 50_000 else ""

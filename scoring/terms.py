@@ -1,0 +1,112 @@
+"""A term scores every item for a user in one of three shapes; folding, explaining and storing need no more than these.
+
+    ItemItem   p W                W sparse [item, item]: walks, steps, text neighbours, EASE
+    LowRank    unit?(p L) V^T     L, V [item, d]: text profile, low-pass, relation vectors
+    Prior      v                  v [item]: popularity, season
+
+p is the user's row of one *profile* (:mod:`.profiles`), so a new user is a new row and nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+ProfileRows = Mapping[str, sp.csr_matrix]  # profile name -> sparse float32 [user of the batch, item]
+
+
+@dataclass(frozen=True)
+class ItemItem:
+    """scores = p W."""
+
+    name: str
+    profile: str
+    weights: sp.csr_matrix
+
+    def scores(self, rows: ProfileRows) -> np.ndarray:
+        """float32 [user, item]."""
+        return np.asarray((rows[self.profile] @ self.weights).toarray(), np.float32)
+
+    def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
+        """float32 [user, len(items)]: the same numbers for some items only."""
+        return np.asarray((rows[self.profile] @ self.weights[:, items]).toarray(), np.float32)
+
+    def reasons(self, row: sp.csr_matrix, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """History items h and p_h W[h, item]: the exact parts of one score."""
+        column = self.weights[row.indices, [item]]
+        parts = row.data * np.asarray(column).ravel()
+        return row.indices, parts
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """scores = p L V^T; with `unit`, p L is scaled to unit length first."""
+
+    name: str
+    profile: str
+    left: np.ndarray
+    right: np.ndarray
+    unit: bool = False
+
+    def queries(self, rows: ProfileRows) -> np.ndarray:
+        """float32 [user, d]."""
+        query = np.asarray(rows[self.profile] @ self.left, np.float32)
+        if self.unit:
+            query = query / np.maximum(np.linalg.norm(query, axis=1, keepdims=True), 1e-12)
+        return query
+
+    def scores(self, rows: ProfileRows) -> np.ndarray:
+        """float32 [user, item]."""
+        return self.queries(rows) @ self.right.T
+
+    def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
+        """float32 [user, len(items)]."""
+        return self.queries(rows) @ self.right[items].T
+
+    def reasons(self, row: sp.csr_matrix, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """History items h and their exact parts of one score."""
+        parts = row.data * (self.left[row.indices] @ self.right[item])
+        if self.unit:
+            parts = parts / max(float(np.linalg.norm(row @ self.left)), 1e-12)
+        return row.indices, np.asarray(parts, np.float32)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """scores = v, the same for everyone."""
+
+    name: str
+    values: np.ndarray
+    profile: str = "uniform"
+
+    def scores(self, rows: ProfileRows) -> np.ndarray:
+        """float32 [user, item]."""
+        return np.broadcast_to(self.values, (rows[self.profile].shape[0], len(self.values)))
+
+    def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
+        """float32 [user, len(items)]."""
+        return np.broadcast_to(self.values[items], (rows[self.profile].shape[0], len(items)))
+
+    def reasons(self, row: sp.csr_matrix, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """No history item is the reason of a prior."""
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+
+
+Term = ItemItem | LowRank | Prior
+
+
+def family(term: Term) -> str:
+    """The name without the profile: "walk.decayed" -> "walk"."""
+    return term.name.rsplit(".", 1)[0]
+
+
+def dense(terms: tuple[Term, ...], rows: ProfileRows) -> np.ndarray:
+    """All terms for a batch of users: float32 [term, user, item]."""
+    first = terms[0].scores(rows)
+    out = np.empty((len(terms), *first.shape), np.float32)
+    for k, term in enumerate(terms):
+        out[k] = term.scores(rows)
+    return out
