@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .config import ShopConfig, load_config
     from .errors import CatalographError
     from .kg.snapshot import Snapshot
-    from .kg.store import open_store
+    from .kg.stores import open_store
     from .loaders.catalogue import Catalogue
     from .scoring.recommender import Recommender
 
@@ -37,7 +37,7 @@ _HOMES = {
     "ShopConfig": ".config",
     "Snapshot": ".kg.snapshot",
     "load_config": ".config",
-    "open_store": ".kg.store",
+    "open_store": ".kg.stores",
 }
 
 

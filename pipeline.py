@@ -29,7 +29,8 @@ from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog
 from .kg.snapshot import Snapshot
-from .kg.store import GraphStore, open_store
+from .kg.store import GraphStore
+from .kg.stores import open_store
 from .loaders.catalogue import Catalogue
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles

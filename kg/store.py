@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -34,17 +34,6 @@ class EdgeArrays:
     columns: Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Changes applied as one; a batch whose `id` was applied before changes nothing."""
-
-    id: str
-    upsert_nodes: Mapping[str, pa.Table] = field(default_factory=dict)
-    upsert_edges: Mapping[EdgeKey, pa.Table] = field(default_factory=dict)
-    replace_edges_of: Mapping[EdgeKey, Sequence[str]] = field(default_factory=dict)  # source ids: old edges go first
-    delete_nodes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # with their edges
-
-
 class GraphStore(Protocol):
     """What the rest of the package may ask of a graph database. Every implementation passes tests/test_store.py."""
 
@@ -54,10 +43,6 @@ class GraphStore(Protocol):
         Raises:
             GraphError: a duplicate or null id, a duplicate pair, or an edge to nowhere; the old graph stays.
         """
-        ...
-
-    def apply(self, batch: Batch) -> Counts:
-        """Apply one batch of changes, whole or not at all."""
         ...
 
     def schema(self) -> Schema:
@@ -93,12 +78,3 @@ class GraphStore(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
-
-
-def open_store(url: str) -> GraphStore:
-    """`ladybug:PATH` (embedded, the default), or `memory:` (networkx, for tests and as the reference).
-
-    Raises:
-        ConfigError: the URL names no store we know.
-    """
-    raise NotImplementedError

@@ -1,0 +1,96 @@
+"""The reference store: a networkx graph in memory. Small and obvious; it speaks no Cypher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+
+from ..errors import QueryError, StoreError, UnknownIdError
+from ..loaders.catalogue import EdgeKey
+from .checks import check_graph
+from .ladybug import numpy_of
+from .schema import ARROW_TYPES, Schema
+from .store import Counts, EdgeArrays, Parameters
+
+
+class MemoryStore:
+    """Nodes are (label, id), edges carry their relation as key."""
+
+    def __init__(self) -> None:
+        self._graph: nx.MultiDiGraph[tuple[str, str]] = nx.MultiDiGraph()
+        self._schema: Schema | None = None
+
+    def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
+        """Replace the graph."""
+        check_graph(nodes, edges)
+        schema, graph = Schema.of(nodes, edges), nx.MultiDiGraph()
+        for label, table in nodes.items():
+            graph.add_nodes_from(((label, row.pop("id")), row) for row in table.to_pylist())
+        for key, table in edges.items():
+            for row in table.to_pylist():
+                ends = (key.source, row.pop("source")), (key.target, row.pop("target"))
+                graph.add_edge(*ends, key=key.relation, **row)
+        self._graph, self._schema = graph, schema
+        return self.counts()
+
+    def schema(self) -> Schema:
+        """As given to `rebuild`."""
+        if self._schema is None:
+            raise StoreError("the graph in memory is empty; rebuild it first")
+        return self._schema
+
+    def counts(self) -> Counts:
+        """Nodes per label, edges per relation."""
+        schema = self.schema()
+        nodes = {label: sum(node[0] == label for node in self._graph) for label in schema.nodes}
+        return Counts(nodes, {key: len(self._edges(key)) for key in schema.edges})
+
+    def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
+        """`id` and columns, sorted by id."""
+        declared = self.schema().nodes.get(label)
+        if declared is None:
+            raise UnknownIdError(f"the graph has no label {label!r}")
+        rows = sorted((node[1], data) for node, data in self._graph.nodes(data=True) if node[0] == label)
+        arrays = {"id": pa.array([id_ for id_, _ in rows], pa.string())}
+        for name in columns:
+            arrays[name] = pa.array([data.get(name) for _, data in rows], ARROW_TYPES[declared[name]])
+        return pa.table(arrays)
+
+    def edges(self, key: EdgeKey, columns: Sequence[str] = ()) -> EdgeArrays:
+        """Rows of the two labels, sorted."""
+        rows = [
+            {id_: n for n, id_ in enumerate(self.nodes(label)["id"].to_pylist())} for label in (key.source, key.target)
+        ]
+        found = sorted(((rows[0][s], rows[1][t]), data) for s, t, data in self._edges(key))
+        ends = np.array([pair for pair, _ in found], np.int64).reshape(-1, 2)
+        kinds = self.schema().edges[key]
+        values = {
+            name: numpy_of(
+                pa.chunked_array([pa.array([data.get(name) for _, data in found], ARROW_TYPES[kinds[name]])])
+            )
+            for name in columns
+        }
+        return EdgeArrays(ends[:, 0], ends[:, 1], values)
+
+    def _edges(self, key: EdgeKey) -> list[tuple[str, str, dict[str, object]]]:
+        return [
+            (source[1], target[1], data)
+            for source, target, relation, data in self._graph.edges(keys=True, data=True)
+            if (source[0], relation, target[0]) == key
+        ]
+
+    def run(self, text: str, parameters: Parameters, *, timeout_s: float = 30.0) -> pa.Table:
+        """Not here."""
+        raise QueryError("the store in memory speaks no Cypher; use ladybug:PATH")
+
+    def analyst(
+        self, text: str, parameters: Parameters, *, timeout_s: float = 30.0, max_rows: int = 10_000
+    ) -> pa.Table:
+        """Not here."""
+        raise QueryError("the store in memory speaks no Cypher; use ladybug:PATH")
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,84 @@
+"""The gate for text somebody typed: a lexed allow-list of read-only Cypher.
+
+Neither engine's read-only mode is a sandbox (COPY TO, LOAD FROM and CHECKPOINT pass it), so the words are checked first.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import QueryError
+
+STARTS = frozenset({"MATCH", "OPTIONAL", "WITH", "UNWIND", "RETURN"})
+DENIED = frozenset(
+    ["CREATE", "MERGE", "SET", "DELETE", "DETACH", "REMOVE", "DROP", "ALTER", "RENAME", "COPY", "LOAD", "CALL", "EXPORT", "IMPORT", "INSTALL", "UNINSTALL", "ATTACH", "USE", "CHECKPOINT", "BEGIN", "COMMIT", "ROLLBACK", "EXPLAIN", "PROFILE", "SHOW", "TERMINATE", "FOREACH", "CYPHER", "INSERT", "UPDATE", "MACRO", "YIELD", "GRANT", "REVOKE", "DENY", "START", "STOP", "EXTENSION", "FORCE", "GRAPH", "PROJECT"]
+)
+KEYWORDS = frozenset(
+    ["MATCH", "OPTIONAL", "WITH", "UNWIND", "RETURN", "WHERE", "AND", "OR", "XOR", "NOT", "IN", "AS", "ORDER", "BY", "SKIP", "LIMIT", "DISTINCT", "CASE", "WHEN", "THEN", "ELSE", "END", "UNION", "ALL", "EXISTS", "ON", "IS", "CONTAINS", "STARTS", "ENDS", "SHORTEST", "ANY", "NONE", "SINGLE"]
+)
+FUNCTIONS = frozenset(
+    ["count", "sum", "avg", "min", "max", "collect", "coalesce", "size", "length", "abs", "ceil", "floor", "sqrt", "log", "ln", "exp", "round", "sign", "tolower", "toupper", "lower", "upper", "trim", "ltrim", "rtrim", "replace", "substring", "left", "right", "id", "label", "labels", "type", "properties", "keys", "nodes", "relationships", "rels", "percentilecont", "percentiledisc", "stdev", "tointeger", "tofloat", "tostring", "head", "last", "tail", "reverse", "range", "startnode", "endnode", "elementid", "offset", "cast", "list_contains", "array_cosine_similarity", "any", "all", "none", "single", "exists", "shortestpath"]
+)
+TOKEN = re.compile(
+    r"""
+    (?P<space>\s+|//[^\n]*|/\*.*?\*/)
+  | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
+  | (?P<quoted>`(?:[^`]|``)*`)
+  | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
+  | (?P<parameter>\$[A-Za-z_]\w*)
+  | (?P<word>[^\W\d]\w*)
+  | (?P<sign>[()\[\]{}.,:|<>=+\-*/%^!&])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def check(text: str) -> str:
+    """The same text when it only reads.
+
+    Raises:
+        QueryError: naming the first word or sign that is not allowed.
+    """
+    if "\\u" in text.lower():
+        raise QueryError("the query holds a \\u escape, which can hide words; write the character itself")
+    tokens = _tokens(text)
+    if not tokens:
+        raise QueryError("the query is empty; start with MATCH")
+    if tokens[0][1].upper() not in STARTS:
+        raise QueryError(f"a query starts with MATCH, OPTIONAL, WITH, UNWIND or RETURN, not {tokens[0][1][:30]!r}")
+    for place, (kind, word) in enumerate(tokens):
+        before = tokens[place - 1][1] if place else ""
+        after = tokens[place + 1][1] if place + 1 < len(tokens) else ""
+        if kind == "quoted" and after == "(":
+            raise QueryError(f"a quoted function name {word} is not allowed")
+        if kind == "word":
+            _check_word(word, before, after)
+    return text
+
+
+def _check_word(word: str, before: str, after: str) -> None:
+    if before == ".":  # a property, or the tail of a namespaced function
+        if after == "(":
+            raise QueryError(f"namespaced functions such as …{word}() are not allowed")
+        return
+    if before in (":", "|") and after != "(":  # a label or relation type
+        return
+    if word.upper() in DENIED:
+        raise QueryError(f"{word.upper()} is not allowed: analysts' queries only read")
+    if after == "(" and word.upper() not in KEYWORDS and word.lower() not in FUNCTIONS:
+        raise QueryError(f"the function {word}() is not on the list of those allowed")
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    tokens: list[tuple[str, str]] = []
+    place = 0
+    while place < len(text):
+        found = TOKEN.match(text, place)
+        if found is None:
+            sign = text[place]
+            hint = "; one statement at a time" if sign == ";" else ""
+            raise QueryError(f"{sign!r} at character {place + 1} is not allowed in a query{hint}")
+        if found.lastgroup != "space":
+            tokens.append((str(found.lastgroup), found.group()))
+        place = found.end()
+    return tokens
