@@ -108,7 +108,12 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     files = _files_digest(workshop.config)
     settings = workshop.config.model_dump(mode="json")
     graph_inputs = _digest(
-        files, workshop.store_url, {k: settings[k] for k in ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets")}
+        files,
+        workshop.store_url,
+        {
+            k: settings[k]
+            for k in ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets")
+        },
     )
     wanted = _digest(graph_inputs, settings, workshop.seed, str(resolve(workshop.config.encoder.model).digest))
     if _is_done(workshop, "publish", wanted) and _still_published(workshop):
@@ -119,7 +124,12 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     world = build_world(workshop, graph_inputs)
     start = time.perf_counter()
     model = fit(world.given, lambda line: workshop.say(f"{'':<9} {line}"))
-    _line(workshop, "train", f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}", start)
+    _line(
+        workshop,
+        "train",
+        f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}",
+        start,
+    )
     fit_s = time.perf_counter() - start
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
@@ -182,9 +192,7 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
     if fields:
         texts = compose(snapshot, catalogue.item_label, fields)
-        text = encode(
-            texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=workshop.device != ""
-        )
+        text = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
         _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
@@ -215,13 +223,11 @@ def _learner(
             seen,
             text,
             settings,
-            exclude=catalogue.derived,
+            exclude=catalogue.derived | frozenset(n for n, r in workshop.config.relations.items() if not r.use),
             valid=valid,
             device=workshop.device,
             seed=workshop.seed,
-            progress=False,
             init=start,
-            sequential=seen.ordered,
         )
 
     return learn
@@ -241,7 +247,12 @@ def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
         spent = time.perf_counter() - start
         results.append(
             evaluate(
-                world.given, model, world.test, baselines=baselines, fit_s=spent, say=lambda s: workshop.say(f"{'':<9} {s}")
+                world.given,
+                model,
+                world.test,
+                baselines=baselines,
+                fit_s=spent,
+                say=lambda s: workshop.say(f"{'':<9} {s}"),
             )
         )
     return as_json(workshop.config, results)
@@ -335,4 +346,6 @@ def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:
 
 def _short(row: object) -> str:
     assert isinstance(row, dict)
-    return ", ".join(f"{k} {v:.4f}" for k, v in row.items() if "@" in k and not k.startswith(("coverage", "popularity")))
+    return ", ".join(
+        f"{k} {v:.4f}" for k, v in row.items() if "@" in k and not k.startswith(("coverage", "popularity"))
+    )

@@ -63,12 +63,18 @@ def directed(links: sp.csr_matrix, alpha: float = 0.5, beta: float = 0.3) -> sp.
 
 def followers(user: np.ndarray, item: np.ndarray, n_items: int, *, window: int = 5) -> sp.csr_matrix:
     """T[i, j] = sum over users of 1/gap for j at most `window` events after i; rows sorted by user, oldest first."""
-    total = sp.csr_matrix((n_items, n_items), dtype=np.float32)
+    total = empty(n_items)
     for gap in range(1, window + 1):
         same = user[:-gap] == user[gap:]
         weight = np.full(int(same.sum()), 1.0 / gap, np.float32)
         total = total + sp.csr_matrix((weight, (item[:-gap][same], item[gap:][same])), shape=total.shape)
     return without_diagonal(sp.csr_matrix(total))
+
+
+def empty(n_items: int) -> sp.csr_matrix:
+    """No walk at all: float32 [item, item] of zeros."""
+    shape = (n_items, n_items)
+    return sp.csr_matrix((np.empty(0, np.float32), (np.empty(0, np.int64), np.empty(0, np.int64))), shape=shape)
 
 
 def informative(members: sp.csr_matrix, *, most: int = 3000) -> sp.csr_matrix:

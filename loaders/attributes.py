@@ -70,8 +70,13 @@ def _bands(values: pl.DataFrame, section: AttributeSection) -> pl.DataFrame:
             f"attributes.{section.relation}: bands need a number, and {section.column!r} is text; declare it float"
         )
     numbers = values["target"].cast(pl.Float64).to_numpy()
+    borders: np.ndarray
     if isinstance(section.bands, int):
-        borders = np.unique(np.quantile(numbers, np.arange(1, section.bands) / section.bands)) if len(numbers) else []
+        borders = (
+            np.unique(np.quantile(numbers, np.arange(1, section.bands) / section.bands))
+            if len(numbers)
+            else np.empty(0)
+        )
     else:
         borders = np.sort(np.asarray(section.bands, float))
     texts = [f"{border:g}" for border in borders]

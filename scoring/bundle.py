@@ -102,7 +102,8 @@ def _sync(path: Path) -> None:
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
-    model, arrays = bundle.model, {}
+    model = bundle.model
+    arrays: dict[str, np.ndarray] = {}
     specs = [_pack(term, number, arrays) for number, term in enumerate(model.terms)]
     arrays |= {"blend": model.blend, "head": model.head.weights, "allowed": model.allowed}
     if model.decay is not None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sp
 
-from ..gnn.walks import directed, followers, informative, shared_context, strongest
+from ..gnn.walks import directed, empty, followers, informative, shared_context, strongest
 from . import factors
 from .evidence import Evidence, Histories
 from .profiles import names_for
@@ -107,7 +107,7 @@ def _basket_steps(
     owner = np.zeros(held.shape[0], np.int64)
     owner[basket] = log.user
     order = np.lexsort((np.arange(len(owner)), owner))  # basket numbers rise with time
-    total = sp.csr_matrix((log.n_items, log.n_items), dtype=np.float32)
+    total = empty(log.n_items)
     newer = total
     for gap in (1, 2, 3):
         before, after = order[:-gap], order[gap:]

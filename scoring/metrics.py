@@ -46,7 +46,7 @@ def is_held_out(items: np.ndarray, held_out: sp.csr_matrix) -> np.ndarray:
         return np.zeros(items.shape, bool)
     wanted = np.arange(n_users)[:, None] * n_items + items
     place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    return (keys[place] == wanted) & (items >= 0)
+    return np.asarray((keys[place] == wanted) & (items >= 0))
 
 
 def coverage(items: np.ndarray, n_items: int) -> float:

@@ -46,12 +46,12 @@ def _weights(histories: Histories, name: str) -> np.ndarray:
     if name == "frequent":
         return np.log1p(histories.count)
     if histories.last is None:
-        return DECAY_STEP[name] ** histories.back.astype(float)
+        return np.asarray(DECAY_STEP[name] ** histories.back.astype(float))
     newest = np.full(histories.n_users, -np.inf)
     np.maximum.at(newest, histories.user, histories.last)
-    return np.exp(-(newest[histories.user] - histories.last) / DECAY_DAYS[name])
+    return np.asarray(np.exp(-(newest[histories.user] - histories.last) / DECAY_DAYS[name]))
 
 
 def _scaled(histories: Histories, weight: np.ndarray) -> np.ndarray:
     total = np.bincount(histories.user, weight, minlength=histories.n_users)
-    return weight / np.sqrt(np.maximum(total[histories.user], 1e-12))
+    return np.asarray(weight / np.sqrt(np.maximum(total[histories.user], 1e-12)))

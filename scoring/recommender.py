@@ -74,6 +74,17 @@ class Recommender:
             return np.asarray(parts.sum(-1))
         return parts.sum(-1), {term.name: parts[..., n] for n, term in enumerate(self.model.terms)}
 
+    def score_pairs(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
+        """float32 [pair]: the score of users[n] for items[n]."""
+        values = np.empty(len(users), np.float32)
+        places: dict[str, list[int]] = {}
+        for place, user in enumerate(users):
+            places.setdefault(user, []).append(place)
+        for user, mine in places.items():
+            scores = self.score([user], [items[place] for place in mine])
+            values[mine] = np.asarray(scores)[0]
+        return values
+
     def similar(self, item: str, k: int = 10, where: str | None = None) -> list[Recommended]:
         """The k items the model puts next to one: the list of somebody who has only it."""
         return self.recommend_for([item], k, where)

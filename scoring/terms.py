@@ -60,11 +60,11 @@ class LowRank:
 
     def scores(self, rows: ProfileRows) -> np.ndarray:
         """float32 [user, item]."""
-        return self.queries(rows) @ self.right.T
+        return np.asarray(self.queries(rows) @ self.right.T)
 
     def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
         """float32 [user, len(items)]."""
-        return self.queries(rows) @ self.right[items].T
+        return np.asarray(self.queries(rows) @ self.right[items].T)
 
     def reasons(self, row: sp.csr_matrix, item: int) -> tuple[np.ndarray, np.ndarray]:
         """History items h and their exact parts of one score."""

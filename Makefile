@@ -1,0 +1,32 @@
+# `make demo` and `make test` set up all they need; every target shares one environment.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)
+	$(BIN)/catalograph rebuild examples/online-retail/shop.toml
+	$(BIN)/catalograph evaluate examples/online-retail/shop.toml --baselines
+	for user in 17850 13047 12583; do $(BIN)/catalograph recommend examples/online-retail/shop.toml --user $$user -k 5 --explain; done
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/export.py
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,304 @@
+"""The command line: a thin shell over the pipeline and the recommender. Heavy modules load inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import click
+import typer
+
+from .errors import CatalographError, ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .pipeline import Workshop
+    from .scoring.recommender import Recommended, Recommender
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
+Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH or memory:.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
+Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+Top = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
+Where = Annotated[str | None, typer.Option("--where", help="Filter: price < 5 and category == 'Mugs'.")]
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _workshop(shop: Path, **options: Any) -> Workshop:
+    from .pipeline import open_workshop  # noqa: PLC0415
+
+    return open_workshop(shop, say=_say, **options)
+
+
+def _recommender(shop: Path, out: Path | None) -> Recommender:
+    from .config import load_config  # noqa: PLC0415
+    from .scoring.recommender import Recommender  # noqa: PLC0415
+
+    return Recommender.load(out if out is not None else Path("build") / load_config(shop).shop.name)
+
+
+@app.command()
+def rebuild(
+    shop: Shop,
+    data: Data = None,
+    store: Store = None,
+    out: Out = None,
+    device: Device = None,
+    seed: Seed = 0,
+    full: Annotated[bool, typer.Option("--full", help="Skip nothing.")] = False,
+) -> None:
+    """Load, export, encode, train, evaluate, publish; what did not change is skipped."""
+    from .pipeline import rebuild as run  # noqa: PLC0415
+
+    workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed, full=full)
+    run(workshop)
+
+
+@app.command()
+def evaluate(
+    shop: Shop,
+    data: Data = None,
+    store: Store = None,
+    out: Out = None,
+    device: Device = None,
+    seed: Seed = 0,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Tune and test the baselines too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fit and test with full ranking; with --baselines in one table with popularity, kNN, RP3beta, EASE …"""
+    from .pipeline import run_evaluation  # noqa: PLC0415
+
+    workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
+    document = run_evaluation(workshop, baselines=baselines)
+    typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
+
+
+@app.command()
+def recommend(
+    shop: Shop,
+    user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
+    history: Annotated[str | None, typer.Option("--history", help="Item ids, oldest first, comma between.")] = None,
+    k: Top = 10,
+    where: Where = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, graph path.")] = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """The best items for a user, or for a history nobody has seen."""
+    if (user is None) == (history is None):
+        raise ConfigError("recommend needs either --user ID or --history ID,ID…")
+    made = _recommender(shop, out)
+    ids = [] if history is None else [part.strip() for part in history.split(",") if part.strip()]
+    if history is not None and not ids:
+        raise ConfigError("--history names no item; write --history ID,ID…")
+    found = made.recommend([user], k, where)[0] if user is not None else made.recommend_for(ids, k, where)
+    if as_json:
+        items = [{"item": r.item, "score": r.score, "terms": r.terms} for r in found]
+        typer.echo(json.dumps({"user": user, "items": items}))
+        return
+    typer.echo(f"{user or ', '.join(ids)}:")
+    for place, item in enumerate(found, 1):
+        typer.echo(f"{place:>3}. {made.title(item.item)}  {item.score:.3f}")
+        if explain:
+            why = made.explain(user, item.item) if user is not None else made.explain_for(ids, item.item)
+            typer.echo(f"     terms: {_largest(item)}")
+            for reason in why.reasons[:2]:
+                typer.echo(f"     because of {reason.because} ({reason.term} {reason.score:+.3f})")
+            path = next((reason.path for reason in why.reasons if reason.path), None)
+            if path:
+                typer.echo(f"     {path}")
+
+
+@app.command()
+def similar(
+    shop: Shop,
+    item: Annotated[str, typer.Option("--item", help="An item id.")],
+    k: Top = 10,
+    where: Where = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Items the model puts next to one."""
+    made = _recommender(shop, out)
+    found = made.similar(item, k, where)
+    if as_json:
+        typer.echo(json.dumps({"item": item, "items": [{"item": r.item, "score": r.score} for r in found]}))
+        return
+    for place, other in enumerate(found, 1):
+        typer.echo(f"{place:>3}. {made.title(other.item)}  {other.score:.3f}")
+
+
+@app.command()
+def explain(
+    shop: Shop,
+    user: Annotated[str, typer.Option("--user", help="A user id.")],
+    item: Annotated[str, typer.Option("--item", help="An item id.")],
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """The terms of one score, the history items behind it, and the graph path as Cypher."""
+    why = _recommender(shop, out).explain(user, item)
+    if as_json:
+        reasons = [vars(reason) for reason in why.reasons]
+        typer.echo(json.dumps({"user": user, "item": item, "score": why.score, "terms": why.terms, "reasons": reasons}))
+        return
+    typer.echo(f"{item}: {why.score:.4f}")
+    for name, part in sorted(why.terms.items(), key=lambda term: -abs(term[1]))[:12]:
+        typer.echo(f"  {part:+.4f}  {name}")
+    for reason in why.reasons:
+        typer.echo(f"because of {reason.because} ({reason.term} {reason.score:+.4f})")
+        if reason.path:
+            typer.echo(f"  {reason.path}")
+
+
+@app.command()
+def score(
+    shop: Shop,
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.csv", help="Columns user and item.")],
+    target: Annotated[Path, typer.Option("--out", help="Parquet file to write: user, item, score.")],
+    build: Annotated[Path | None, typer.Option("--build", help="Build folder; default build/<shop>.")] = None,
+) -> None:
+    """Scores of given user-item pairs."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    from .loaders.tables import read_table  # noqa: PLC0415
+
+    table = read_table(pairs, ["user", "item"])
+    users, items = (table[name].cast(str).to_list() for name in ("user", "item"))
+    made = _recommender(shop, build)
+    values = made.score_pairs(users, items)
+    pq.write_table(pa.table({"user": users, "item": items, "score": values}), target)
+    _say(f"{len(values):,} scores in {target}")
+
+
+@app.command()
+def export(
+    shop: Shop,
+    target: Annotated[Path, typer.Option("--out", help="File or folder to write.")],
+    kind: Annotated[str, typer.Option("--format", help="pyg, networkx or parquet.")] = "pyg",
+    store: Store = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="With the held-out interactions.")] = False,
+) -> None:
+    """The graph for people's own models, ids included."""
+    from .errors import did_you_mean  # noqa: PLC0415
+    from .kg.export import FORMATS, export_snapshot  # noqa: PLC0415
+    from .pipeline import opened  # noqa: PLC0415
+
+    if kind not in FORMATS:
+        raise ConfigError(f"--format {kind!r} is unknown{did_you_mean(kind, FORMATS)}")
+    with opened(_workshop(shop, store=store).store_url) as graph:
+        snapshot = export_snapshot(graph, held_out=held_out)
+    FORMATS[kind](snapshot, target)
+    _say(
+        f"{len(snapshot.ids)} labels, {len(snapshot.relations())} relations in {target}, digest {snapshot.digest[:12]}"
+    )
+
+
+@app.command()
+def query(
+    shop: Shop,
+    name: Annotated[str | None, typer.Argument(help="A named query; see --list.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="key=value of a named query.")] = None,
+    cypher: Annotated[str | None, typer.Option("--cypher", help="Read-only Cypher of your own.")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="The named queries.")] = False,
+    kind: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
+    store: Store = None,
+    out: Out = None,
+) -> None:
+    """Ask the graph: a named query or read-only Cypher."""
+    from .kg.named import list_queries, run_query  # noqa: PLC0415
+    from .pipeline import opened  # noqa: PLC0415
+
+    if listing:
+        for named in list_queries():
+            takes = "".join(f" -p {p.name}={p.example}" for p in named.parameters)
+            typer.echo(f"{named.name}{takes}\n    {named.title}: {named.sentence}")
+        return
+    if (name is None) == (cypher is None):
+        raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
+    pairs = dict(part.partition("=")[::2] for part in parameter or [])
+    with opened(_workshop(shop, store=store, out=out).store_url) as graph:
+        answer = graph.analyst(cypher, {}) if cypher is not None else run_query(graph, str(name), pairs)
+    _print_table(answer, kind)
+
+
+@app.command()
+def doctor() -> None:
+    """What a bug report needs: versions, devices, cores, memory, and whether the default weights are right."""
+    import os  # noqa: PLC0415
+    import platform  # noqa: PLC0415
+
+    import psutil  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from .encoders.weights import resolve  # noqa: PLC0415
+
+    names = ("catalograph", "torch", "torch-geometric", "transformers", "sentence-transformers", "ladybug", "polars")
+    for name in names:
+        typer.echo(f"{name:<22} {installed(name)}")
+    typer.echo(f"{'python':<22} {platform.python_version()} on {platform.system()} {platform.machine()}")
+    typer.echo(f"{'cores, memory':<22} {os.cpu_count()}, {psutil.virtual_memory().total / 2**30:.1f} GiB")
+    typer.echo(f"{'cuda':<22} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
+    typer.echo(f"{'default encoder':<22} {resolve('packaged').digest[:12]} (verified)")
+
+
+def _largest(item: Recommended, most: int = 4) -> str:
+    parts = sorted(item.terms.items(), key=lambda term: -abs(term[1]))[:most]
+    return ", ".join(f"{name} {part:+.3f}" for name, part in parts)
+
+
+def _table_of_rows(document: dict[str, Any]) -> str:
+    columns = [key for key in document["rows"][0] if key not in ("name", "setting")]
+    lines = [
+        f"{document['shop']}: {document['users']:,} users, {document['items']:,} items, pool recall {document['pool_recall']:.3f}"
+    ]
+    lines.append(f"{'':<18}" + "".join(f"{name:>15}" for name in columns))
+    for row in sorted(document["rows"], key=lambda row: row[columns[0]]):
+        lines.append(f"{row['name']:<18}" + "".join(f"{row[name]:>15.4f}" for name in columns))
+    lines += [f"{name}: left out, {why}" for name, why in document["left_out"].items()]
+    return "\n".join(lines)
+
+
+def _print_table(table: pa.Table, kind: str) -> None:
+    import polars as pl  # noqa: PLC0415
+
+    if kind == "json":
+        typer.echo(json.dumps(table.to_pylist(), default=str))
+        return
+    frame = pl.DataFrame(pl.from_arrow(table))
+    if kind == "csv":
+        typer.echo(frame.write_csv(), nl=False)
+        return
+    with pl.Config(tbl_rows=100, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=60):
+        typer.echo(str(frame))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 done, 2 the caller can fix it (one line on stderr)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        typer.main.get_command(app).main(arguments, prog_name="catalograph", standalone_mode=False)
+    except click.exceptions.Exit as e:
+        return int(e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        return 2
+    except CatalographError as e:
+        command = arguments[0] if arguments else ""
+        typer.echo(f"catalograph {command}: {e}", err=True)
+        return 2
+    return 0
