@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -290,6 +291,7 @@ def _print_table(table: pa.Table, kind: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 2 the caller can fix it (one line on stderr)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    warnings.filterwarnings("ignore", "Sparse (CSR|invariant)|`torch.jit")  # torch's notes to us, not to the user
     try:
         typer.main.get_command(app).main(arguments, prog_name="catalograph", standalone_mode=False)
     except click.exceptions.Exit as e:

@@ -47,7 +47,7 @@ def export_snapshot(store: GraphStore, *, held_out: bool = False) -> Snapshot:
         data[tuple(key)].edge_index = index
         digest.update(json.dumps([list(key), columns]).encode() + index.numpy().tobytes())
         for name in columns:
-            data[tuple(key)][name] = torch.from_numpy(np.ascontiguousarray(arrays.columns[name]))
+            data[tuple(key)][name] = torch.from_numpy(np.array(arrays.columns[name]))
             digest.update(arrays.columns[name].tobytes())
         data[key.target, REVERSE + key.relation, key.source].edge_index = index.flip(0)
     return Snapshot(data, ids, digest.hexdigest())

@@ -45,8 +45,8 @@ class LadybugStore:
 
     def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
         """See :class:`~catalograph.kg.store.GraphStore`; the new file is complete before it takes the old one's place."""
-        check_graph(nodes, edges)
         schema = Schema.of(nodes, edges)
+        check_graph(nodes, edges)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_name(self._path.name + ".part")
         _remove(part)

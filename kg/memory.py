@@ -25,8 +25,8 @@ class MemoryStore:
 
     def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
         """Replace the graph."""
-        check_graph(nodes, edges)
         schema, graph = Schema.of(nodes, edges), nx.MultiDiGraph()
+        check_graph(nodes, edges)
         for label, table in nodes.items():
             graph.add_nodes_from(((label, row.pop("id")), row) for row in table.to_pylist())
         for key, table in edges.items():

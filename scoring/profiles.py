@@ -44,7 +44,7 @@ def _weights(histories: Histories, name: str) -> np.ndarray:
     if name == "uniform":
         return np.ones(len(histories.user))
     if name == "frequent":
-        return np.log1p(histories.count)
+        return np.asarray(np.log1p(histories.count))
     if histories.last is None:
         return np.asarray(DECAY_STEP[name] ** histories.back.astype(float))
     newest = np.full(histories.n_users, -np.inf)

@@ -1,0 +1,171 @@
+"""The whole path on a generated shop: stages, resumption, determinism, planted structure, explanations."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from shops import make_shop
+
+from catalograph import Recommender
+from catalograph.cli import main
+from catalograph.pipeline import open_workshop, rebuild, run_evaluation
+
+
+def run(toml, out, **options):
+    lines = []
+    result = rebuild(open_workshop(toml, out=out, device="cpu", say=lines.append, **options))
+    return result, lines
+
+
+def test_a_second_rebuild_skips_every_stage(built):
+    toml, out = built
+    result, lines = run(toml, out)
+    assert result["skipped"]
+    assert len(lines) == 7
+    assert all(line.endswith("unchanged, skipped") for line in lines)
+
+
+def test_a_changed_file_is_noticed(shop):
+    first, _ = run(shop, shop.parent / "b")
+    sales = shop.parent / "sales.csv"
+    sales.write_text(sales.read_text() + "u01,i05,2024-02-01T10:00:00,1\n")
+    second, _ = run(shop, shop.parent / "b")
+    assert not second["skipped"]
+    assert second["version"] != first["version"]
+
+
+def test_equal_seeds_give_equal_metrics_and_lists(built, tmp_path):
+    toml, out = built
+    again, _ = run(toml, tmp_path / "again")
+    one, two = Recommender.load(out), Recommender.load(tmp_path / "again")
+    assert one.bundle.metrics["rows"][0]["ndcg@10"] == pytest.approx(again["metrics"]["rows"][0]["ndcg@10"], abs=1e-6)
+    users = ["u01", "u02", "u33"]
+    assert [[r.item for r in row] for row in one.recommend(users)] == [[r.item for r in row] for row in two.recommend(users)]
+
+
+def test_the_planted_taste_is_found(built):
+    shop = Recommender.load(built[1])
+    wanted = {0: 0, 1: 1, 2: 2, 3: 3}
+    right = [
+        int(item.item[1:]) % 4 == wanted[user % 4]
+        for user in range(20)
+        for item in shop.recommend([f"u{user:02}"], k=3)[0]
+    ]
+    assert np.mean(right) > 0.7  # one in four by chance
+
+
+def test_evaluation_beats_popularity_and_has_the_promised_keys(built, tmp_path):
+    document = run_evaluation(open_workshop(built[0], out=tmp_path, device="cpu"), baselines=True)
+    assert {"shop", "split", "users", "items", "rows"} <= set(document)
+    rows = {row["name"]: row for row in document["rows"]}
+    expected = {"catalograph", "popularity", "recent popularity", "item-kNN", "RP3beta", "recent RP3", "EASE"}
+    assert set(rows) == expected
+    assert {"ndcg@10", "recall@10", "hr@10", "precision@10", "coverage@10", "fit_s"} <= set(rows["catalograph"])
+    assert rows["catalograph"]["ndcg@10"] > rows["popularity"]["ndcg@10"]
+
+
+def test_terms_add_up_to_the_score_and_nothing_owned_is_shown(built):
+    shop = Recommender.load(built[1])
+    listed = shop.recommend(["u07"], k=10)[0]
+    for item in listed:
+        assert sum(item.terms.values()) == pytest.approx(item.score, abs=1e-4)
+    owned = {shop.bundle.items["id"][int(row)].as_py() for row in shop.bundle.log.item[shop.bundle.log.user == 7]}
+    assert not owned & {item.item for item in listed}
+    scores, parts = shop.score(["u07"], [item.item for item in listed], terms=True)
+    np.testing.assert_allclose(scores[0], [item.score for item in listed], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(sum(parts.values()), scores, rtol=1e-4, atol=1e-4)
+
+
+def test_the_reasons_are_history_items_and_their_cypher_runs(built):
+    toml, out = built
+    shop = Recommender.load(out)
+    item = shop.recommend(["u07"], k=1)[0][0].item
+    why = shop.explain("u07", item, most=20)
+    owned = {shop.bundle.items["id"][int(row)].as_py() for row in shop.bundle.log.item[shop.bundle.log.user == 7]}
+    assert why.reasons
+    assert {reason.because for reason in why.reasons} <= owned
+    paths = [reason.path for reason in why.reasons if reason.path and "share:IN_CATEGORY" in reason.term]
+    for path in paths[:2]:
+        assert main(["query", str(toml), "--out", str(out), "--cypher", path]) == 0
+
+
+def test_similar_newcomers_filters_and_vectors(built):
+    shop = Recommender.load(built[1])
+    assert all(int(r.item[1:]) % 4 == 2 for r in shop.similar("i02", k=2))
+    cheap = shop.recommend_for(["i02", "i06"], k=5, where="price < 8")
+    assert cheap
+    assert all(1 + 0.5 * int(r.item[1:]) < 8 for r in cheap)
+    vectors = shop.vectors(["i00", "i01", "i02"])
+    assert {name: v.shape for name, v in vectors.items()} == {"IN_CATEGORY": (3, 8), "IN_PRICE_BAND": (3, 8)}
+
+
+def test_commands_answer_json_alone_on_stdout(built, capsys):
+    toml, out = built
+    assert main(["recommend", str(toml), "--user", "u01", "-k", "2", "--json", "--out", str(out)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["user"] == "u01"
+    assert [set(item) for item in document["items"]] == [{"item", "score", "terms"}] * 2
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["product_card", "-p", "item=i01"],
+        ["bought_together", "-p", "item=i00"],
+        ["similar_by_attributes", "-p", "item=i01"],
+        ["orphans"],
+        ["popular", "-p", "limit=3"],
+    ],
+)
+def test_named_queries_answer(built, capsys, question):
+    toml, out = built
+    assert main(["query", str(toml), "--out", str(out), *question, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    if question[0] == "popular":
+        log = Recommender.load(out).bundle.log
+        users = [len(set(log.user[log.item == n])) for n in range(log.n_items)]
+        assert [row["users"] for row in rows] == sorted(users, reverse=True)[:3]
+    if question[0] == "similar_by_attributes":
+        assert all(int(row["item"][1:]) % 4 == 1 for row in rows[:2])
+        assert rows[0]["shared"] == 2
+    if question[0] == "orphans":
+        assert rows == []
+
+
+def test_a_wrong_query_parameter_is_one_line(built, capsys):
+    toml, out = built
+    assert main(["query", str(toml), "--out", str(out), "popular", "-p", "limt=3"]) == 2
+    assert "popular takes no parameter 'limt', did you mean 'limit'?" in capsys.readouterr().err
+    assert main(["query", str(toml), "--out", str(out), "poplar"]) == 2
+    assert "no query 'poplar', did you mean 'popular'?" in capsys.readouterr().err
+
+
+def test_score_and_export_write_files(built, tmp_path):
+    toml, out = built
+    (tmp_path / "pairs.csv").write_text("user,item\nu01,i02\nu02,i03\nu01,i05\n")
+    target = tmp_path / "scores.parquet"
+    assert main(["score", str(toml), str(tmp_path / "pairs.csv"), "--out", str(target), "--build", str(out)]) == 0
+    assert target.is_file()
+    store = f"ladybug:{out / 'graph.lbug'}"
+    assert main(["export", str(toml), "--out", str(tmp_path / "g.pt"), "--store", store]) == 0
+
+
+def test_kill_9_keeps_the_published_version(tmp_path):
+    toml, out = make_shop(tmp_path / "shop"), tmp_path / "build"
+    run(toml, out)
+    before = [r.item for r in Recommender.load(out).recommend(["u01"])[0]]
+    command = [sys.executable, "-W", "ignore", "-m", "catalograph.cli", "rebuild", str(toml), "--out", str(out), "--full"]
+    command[3:5] = ["-c", "import sys; from catalograph.cli import main; sys.exit(main(sys.argv[1:]))"]
+    for pause in np.random.default_rng(0).uniform(4, 12, 3):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        time.sleep(pause)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert [r.item for r in Recommender.load(out).recommend(["u01"])[0]] == before
+    result, _ = run(toml, out, full=True)
+    assert not result["skipped"]

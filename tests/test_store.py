@@ -1,0 +1,353 @@
+"""One contract for every graph store, and the same snapshot out of each."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from catalograph.errors import ConfigError, GraphError, QueryError, StoreError
+from catalograph.kg.export import FORMATS, export_snapshot, to_networkx
+from catalograph.kg.stores import open_store
+from catalograph.loaders.catalogue import EdgeKey
+
+BOUGHT, HELD = EdgeKey("User", "INTERACTED", "Item"), EdgeKey("User", "HELD_OUT", "Item")
+BRAND, ALSO = EdgeKey("Item", "HAS", "Brand"), EdgeKey("Item", "ALSO", "Item")
+ALSO_OUT = EdgeKey("Item", "ALSO", "Brand")
+
+
+def graph():
+    """3 users, 5 items, 2 brands: every size differs, so a swapped axis fails."""
+    nodes = {
+        "User": pa.table({"id": ["u2", "u0", "u1"]}),
+        "Item": pa.table(
+            {"id": ["é", "b", "a", "d`", "c"], "price": [1.5, None, 2.0, 3.0, 4.0], "name": ["x", None, "y'", "z", "w"]}
+        ),
+        "Brand": pa.table({"id": ["a", "B"], "name": ["Acme", "Bolt"]}),
+    }
+    edges = {
+        BOUGHT: pa.table({"source": ["u2", "u0", "u1"], "target": ["c", "a", "a"], "at": [3, None, 2**53 + 1]}),
+        HELD: pa.table({"source": ["u0"], "target": ["é"], "at": [9]}),
+        BRAND: pa.table({"source": ["a", "b", "é"], "target": ["B", "a", "B"]}),
+        ALSO: pa.table({"source": ["a", "b"], "target": ["b", "a"], "count": [4, 5]}),
+        ALSO_OUT: pa.table({"source": ["a"], "target": ["a"]}),
+    }
+    edges[BOUGHT] = edges[BOUGHT].set_column(2, "at", pa.array([3, None, 7], pa.int64()))
+    return nodes, edges
+
+
+@pytest.fixture(params=["memory", "ladybug"])
+def store(request, tmp_path):
+    url = "memory:" if request.param == "memory" else f"ladybug:{tmp_path / 'graph.lbug'}"
+    opened = open_store(url)
+    yield opened
+    opened.close()
+
+
+def test_counts_are_what_was_given(store):
+    nodes, edges = graph()
+    counts = store.rebuild(nodes, edges)
+    assert counts == store.counts()
+    assert counts.nodes == {"User": 3, "Item": 5, "Brand": 2}
+    assert counts.edges[ALSO] == 2
+    assert counts.edges[ALSO_OUT] == 1
+
+
+def test_nodes_come_sorted_with_their_columns(store):
+    store.rebuild(*graph())
+    items = store.nodes("Item", ["price", "name"])
+    assert items["id"].to_pylist() == ["a", "b", "c", "d`", "é"]
+    assert items["price"].to_pylist() == [2.0, None, 4.0, 3.0, 1.5]
+    assert items["name"].to_pylist() == ["y'", None, "w", "z", "x"]
+
+
+def test_edges_are_rows_sorted_by_source_then_target(store):
+    store.rebuild(*graph())
+    found = store.edges(BOUGHT, ["at"])
+    assert list(zip(found.source.tolist(), found.target.tolist(), strict=True)) == [(0, 0), (1, 0), (2, 2)]
+    np.testing.assert_array_equal(found.columns["at"], [np.nan, 7, 3])
+
+
+def test_one_relation_type_may_join_several_labels(store):
+    store.rebuild(*graph())
+    assert store.edges(ALSO).target.tolist() == [1, 0]
+    assert store.edges(ALSO_OUT).target.tolist() == [1]  # "B" < "a"
+
+
+def test_rebuilding_replaces_everything(store):
+    nodes, edges = graph()
+    store.rebuild(nodes, edges)
+    store.rebuild({"Item": nodes["Item"]}, {ALSO: edges[ALSO]})
+    assert store.counts().nodes == {"Item": 5}
+    assert set(store.schema().edges) == {ALSO}
+
+
+@pytest.mark.parametrize(
+    ("label", "table", "complaint"),
+    [
+        ("Item", pa.table({"id": ["a", "b", "a"]}), "Item: id 'a' stands twice"),
+        ("Item", pa.table({"id": pa.array(["a", None], pa.string())}), "Item: row 2 has no id"),
+        ("Item", pa.table({"name": ["a"]}), "no column 'id'"),
+    ],
+)
+def test_bad_nodes_are_refused_and_the_old_graph_stays(store, label, table, complaint):
+    nodes, edges = graph()
+    store.rebuild(nodes, edges)
+    with pytest.raises(GraphError, match=complaint):
+        store.rebuild({label: table}, {})
+    assert store.counts().nodes["Item"] == 5
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        (pa.table({"source": ["a", "zz"], "target": ["b", "b"]}), "ALSO: row 2 has source 'zz', which is no Item"),
+        (pa.table({"source": ["a"], "target": ["zz"]}), "ALSO: row 1 has target 'zz'"),
+        (pa.table({"source": ["a", "a"], "target": ["b", "b"]}), "ALSO: 'a' -> 'b' stands twice"),
+    ],
+)
+def test_bad_edges_are_refused_and_the_old_graph_stays(store, table, complaint):
+    nodes, edges = graph()
+    store.rebuild(nodes, edges)
+    with pytest.raises(GraphError, match=complaint):
+        store.rebuild(nodes, {ALSO: table})
+    assert store.counts().edges[BOUGHT] == 3
+
+
+def test_both_stores_give_the_same_snapshot(tmp_path):
+    one, two = open_store("memory:"), open_store(f"ladybug:{tmp_path / 'g.lbug'}")
+    snapshots = []
+    for store in (one, two):
+        store.rebuild(*graph())
+        snapshots.append(export_snapshot(store))
+    assert snapshots[0].digest == snapshots[1].digest
+    for key in snapshots[0].data.edge_types:
+        assert torch.equal(snapshots[0].data[key].edge_index, snapshots[1].data[key].edge_index)
+    two.close()
+
+
+def test_a_snapshot_leaves_out_what_is_held_out_unless_asked(store):
+    store.rebuild(*graph())
+    without, with_all = export_snapshot(store), export_snapshot(store, held_out=True)
+    assert HELD not in without.relations()
+    assert HELD in with_all.relations()
+    assert without.digest != with_all.digest
+    forward = without.data["User", "INTERACTED", "Item"].edge_index
+    assert torch.equal(without.data["Item", "rev_INTERACTED", "User"].edge_index, forward.flip(0))
+    without.data.validate()
+
+
+def test_networkx_and_files_hold_the_same_graph(store, tmp_path):
+    store.rebuild(*graph())
+    snapshot = export_snapshot(store)
+    found = to_networkx(snapshot)
+    assert found.number_of_nodes() == 10
+    assert found.has_edge(("Item", "a"), ("Brand", "B"), key="HAS")
+    FORMATS["pyg"](snapshot, tmp_path / "g.pt")
+    kept = torch.load(tmp_path / "g.pt", weights_only=True)
+    assert kept["Item"]["ids"] == ["a", "b", "c", "d`", "é"]
+    FORMATS["parquet"](snapshot, tmp_path / "p")
+    assert (tmp_path / "p" / "edges-Item-HAS-Brand.parquet").is_file()
+    FORMATS["networkx"](snapshot, tmp_path / "g.json")
+    assert (tmp_path / "g.json").stat().st_size > 100
+
+
+def test_a_missing_or_broken_file_is_one_clear_line(tmp_path):
+    with pytest.raises(StoreError, match="no graph here"):
+        open_store(f"ladybug:{tmp_path / 'none.lbug'}").counts()
+    (tmp_path / "broken.lbug").write_bytes(b"not a graph" * 1000)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        open_store(f"ladybug:{tmp_path / 'broken.lbug'}").counts()
+    with pytest.raises(ConfigError, match="no store 'mysql:x'"):
+        open_store("mysql:x")
+
+
+def test_a_killed_rebuild_leaves_the_old_graph(tmp_path):
+    url = f"ladybug:{tmp_path / 'g.lbug'}"
+    store = open_store(url)
+    store.rebuild(*graph())
+    store.close()
+    code = f"""
+import pyarrow as pa
+from catalograph.kg.stores import open_store
+ids = [str(n) for n in range(300_000)]
+print("go", flush=True)
+open_store({url!r}).rebuild({{"Item": pa.table({{"id": ids}})}}, {{}})
+"""
+    for pause in (0.05, 0.3):
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(pause)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert open_store(url).counts().nodes["Item"] in (5, 300_000)
+
+
+QUERIES = {
+    "one hop": ("MATCH (a:N)-[:R]->(b:N) RETURN count(*) AS n", lambda g: g.number_of_edges()),
+    "two hops": (
+        "MATCH (a:N)-[:R]->(b:N)-[:R]->(c:N) RETURN count(*) AS n",
+        lambda g: sum(g.in_degree(b) * g.out_degree(b) for b in g),
+    ),
+    "shared target": (
+        "MATCH (a:N)-[:R]->(b:N)<-[:R]-(c:N) WHERE a.id <> c.id RETURN count(*) AS n",
+        lambda g: sum(d * (d - 1) for _, d in g.in_degree()),
+    ),
+    "shared source": (
+        "MATCH (a:N)<-[:R]-(b:N)-[:R]->(c:N) WHERE a.id <> c.id RETURN count(*) AS n",
+        lambda g: sum(d * (d - 1) for _, d in g.out_degree()),
+    ),
+    "three hops": (
+        "MATCH (a:N)-[:R]->(b:N)-[:R]->(c:N)-[:R]->(d:N) RETURN count(*) AS n",
+        lambda g: sum(g.in_degree(b) * g.out_degree(c) for b, c in g.edges),
+    ),
+    "collaborative": (
+        "MATCH (a:N)-[:R]->(b:N)<-[:R]-(c:N)-[:R]->(d:N) RETURN count(*) AS n",
+        lambda g: sum(g.in_degree(b) * g.out_degree(c) for c, b in g.edges),
+    ),
+    "triangle": (
+        "MATCH (a:N)-[:R]->(b:N)-[:R]->(c:N)-[:R]->(a) RETURN count(*) AS n",
+        lambda g: sum(1 for a, b in g.edges for c in g.successors(b) if g.has_edge(c, a)),
+    ),
+    "mutual": (
+        "MATCH (a:N)-[:R]->(b:N)-[:R]->(a) RETURN count(*) AS n",
+        lambda g: sum(g.has_edge(b, a) for a, b in g.edges),
+    ),
+    "distinct ends": (
+        "MATCH (a:N)-[:R]->(:N)-[:R]->(c:N) WITH DISTINCT a.id AS a, c.id AS c RETURN count(*) AS n",
+        lambda g: len({(a, c) for a, b in g.edges for c in g.successors(b)}),
+    ),
+    "sources": ("MATCH (a:N)-[:R]->() RETURN count(DISTINCT a.id) AS n", lambda g: sum(d > 0 for _, d in g.out_degree())),
+    "no edge out": (
+        "MATCH (a:N) WHERE NOT EXISTS { MATCH (a)-[:R]->(:N) } RETURN count(*) AS n",
+        lambda g: sum(d == 0 for _, d in g.out_degree()),
+    ),
+    "optional": (
+        "MATCH (a:N) OPTIONAL MATCH (a)-[:R]->(b:N) WITH a.id AS a, count(b.id) AS d WHERE d >= 2 RETURN count(*) AS n",
+        lambda g: sum(d >= 2 for _, d in g.out_degree()),
+    ),
+    "property on nodes": (
+        "MATCH (a:N)-[:R]->(b:N) WHERE a.v < b.v RETURN count(*) AS n",
+        lambda g: sum(int(a) % 7 < int(b) % 7 for a, b in g.edges),
+    ),
+    "property on edges": (
+        "MATCH (a:N)-[r:R]->(b:N)-[s:R]->(c:N) WHERE r.w < s.w RETURN count(*) AS n",
+        lambda g: sum(g[a][b]["w"] < g[b][c]["w"] for a, b in g.edges for c in g.successors(b)),
+    ),
+    "sum": ("MATCH (:N)-[r:R]->(:N) RETURN sum(r.w) AS n", lambda g: sum(w for _, _, w in g.edges(data="w"))),
+    "one to three": (
+        "MATCH (a:N {id: '0'})-[:R*1..3]->(b:N) WITH DISTINCT b.id AS b RETURN count(*) AS n",
+        lambda g: len(within(g, "0", 3)),
+    ),
+    "two patterns": (
+        "MATCH (a:N)-[:R]->(b:N) MATCH (b)-[:R]->(c:N) WHERE c.id = '0' RETURN count(*) AS n",
+        lambda g: sum(g.in_degree(b) for b in g.predecessors("0")),
+    ),
+}
+
+
+def within(g, start, hops):
+    found, edge = set(), {start}
+    for _ in range(hops):
+        edge = {b for a in edge for b in g.successors(a)}
+        found |= edge
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_query_shapes_agree_with_networkx_on_skewed_graphs(tmp_path, seed):
+    """Guards an upgrade of the embedded engine: versions after the pinned one miscount two and three hops."""
+    random = np.random.default_rng(seed)
+    weight = 1 / np.arange(1, 61)
+    ends = random.choice(60, (700, 2), p=weight / weight.sum())
+    g = nx.DiGraph()
+    g.add_nodes_from(str(n) for n in range(60))
+    g.add_edges_from((str(a), str(b), {"w": int(a * 3 + b) % 11}) for a, b in ends if a != b)
+    store = open_store(f"ladybug:{tmp_path / 'g.lbug'}")
+    source, target = zip(*g.edges, strict=True)
+    store.rebuild(
+        {"N": pa.table({"id": list(g), "v": [int(n) % 7 for n in g]})},
+        {EdgeKey("N", "R", "N"): pa.table({"source": source, "target": target, "w": [w for *_, w in g.edges(data="w")]})},
+    )
+    found = {name: store.run(text, {})["n"][0].as_py() for name, (text, _) in QUERIES.items()}
+    store.close()
+    assert found == {name: expected(g) for name, (_, expected) in QUERIES.items()}
+
+
+HOSTILE = [
+    "CREATE (n:Item {id: 'x'})",
+    "MATCH (n) DELETE n",
+    "MATCH (n) DETACH DELETE n",
+    "MATCH (n) SET n.price = 0",
+    "MATCH (n) REMOVE n.price",
+    "MERGE (n:Item {id: 'x'})",
+    "MATCH (n) RETURN n.id; MATCH (m) RETURN m.id",
+    "COPY (MATCH (n) RETURN n.id) TO '/tmp/out.csv'",
+    "LOAD FROM '/etc/passwd' RETURN *",
+    "LOAD CSV FROM 'file:///etc/passwd' AS l RETURN l",
+    "MATCH (n) LOAD FROM '/etc/passwd' RETURN *",
+    "CALL show_tables() RETURN *",
+    "CALL timeout=0",
+    "MATCH (n) CALL db.labels() YIELD label RETURN label",
+    "CHECKPOINT",
+    "EXPORT DATABASE '/tmp/x'",
+    "IMPORT DATABASE '/tmp/x'",
+    "INSTALL httpfs",
+    "ATTACH '/tmp/x' AS y (dbtype duckdb)",
+    "USE other MATCH (n) RETURN n",
+    "BEGIN TRANSACTION",
+    "DROP TABLE Item",
+    "ALTER TABLE Item ADD x INT64",
+    "CREATE MACRO f(x) AS x",
+    "EXPLAIN MATCH (n) RETURN n",
+    "PROFILE MATCH (n) RETURN n",
+    "CYPHER runtime=slotted MATCH (n) RETURN n",
+    "SHOW DATABASES",
+    "M\\u0041TCH (n) RETURN n",
+    "MATCH (n) RETURN apoc.util.sleep(1000)",
+    "MATCH (n) RETURN `apoc`.`x`(1)",
+    "MATCH (n) RETURN read_text('/etc/passwd')",
+    "FOREACH (x IN [1] | CREATE (:N))",
+    "MATCH (n) /* */ CrEaTe (m:N)",
+    "MATCH (n) RETURN n.id // x\nSET n.id = 1",
+    "",
+    "   // only a comment",
+    "MATCH (n) WHERE n.id = 'open RETURN n.id",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_refused_in_one_line_and_changes_nothing(tmp_path, text):
+    store = open_store(f"ladybug:{tmp_path / 'g.lbug'}")
+    store.rebuild(*graph())
+    files = sorted(os.listdir(tmp_path))
+    with pytest.raises(QueryError) as caught:
+        store.analyst(text, {})
+    assert "\n" not in str(caught.value)
+    assert store.counts().nodes["Item"] == 5
+    assert sorted(os.listdir(tmp_path)) == files
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MATCH (n:Item) WHERE n.name = 'CREATE; DELETE' RETURN n.id AS id",
+        "MATCH (n:Item)-[:HAS]->(b:Brand) RETURN b.name AS brand, count(*) AS n ORDER BY n DESC LIMIT 5",
+        "OPTIONAL MATCH (n:Item) RETURN max(n.price) AS most",
+        "UNWIND [1, 2] AS x RETURN x",
+        "MATCH (n:`Item`) RETURN n.id AS id // a comment",
+    ],
+)
+def test_reading_passes(tmp_path, text):
+    store = open_store(f"ladybug:{tmp_path / 'g.lbug'}")
+    store.rebuild(*graph())
+    store.analyst(text, {})
+    store.close()

@@ -1,0 +1,72 @@
+"""Lists and figures against slow, obvious references."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import ndcg_score
+
+from catalograph.errors import CatalographError
+from catalograph.scoring.metrics import bootstrap_interval, coverage, rank_metrics
+from catalograph.scoring.topk import top_k
+
+
+def reference(scores, k, hidden, allowed):
+    lists = []
+    for row, gone in zip(scores, hidden, strict=True):
+        left = [i for i in range(len(row)) if allowed[i] and not gone[i]]
+        best = sorted(left, key=lambda i: (-row[i], i))[:k]
+        lists.append(best + [-1] * (k - len(best)))
+    return np.array(lists)
+
+
+@given(st.integers(1, 6), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_the_list_equals_a_dense_reference_ties_included(users, items, k, seed):
+    random = np.random.default_rng(seed)
+    scores = random.integers(-2, 3, (users, items)).astype(np.float32)  # few values: many ties
+    hidden, allowed = random.random((users, items)) < 0.3, random.random(items) < 0.8
+    found, best = top_k(scores, k, sp.csr_matrix(hidden), allowed)
+    np.testing.assert_array_equal(found, reference(scores, k, hidden, allowed))
+    shown = found >= 0
+    np.testing.assert_array_equal(best[shown], np.take_along_axis(scores, np.maximum(found, 0), 1)[shown])
+    assert (best[~shown] == -np.inf).all()
+
+
+def test_scores_are_left_as_they_were():
+    scores = np.ones((1, 3), np.float32)
+    top_k(scores, 1, sp.csr_matrix(np.array([[1, 0, 0]])))
+    np.testing.assert_array_equal(scores, 1)
+
+
+def test_a_nan_is_refused_with_its_place():
+    with pytest.raises(CatalographError, match="user row 1 for item row 2 is NaN"):
+        top_k(np.array([[1, 2, 3], [1, 2, np.nan]], np.float32), 2)
+
+
+def test_known_figures():
+    held_out = sp.csr_matrix(np.array([[1, 0, 1, 0, 0], [0, 0, 0, 0, 1]]))
+    items = np.array([[0, 1, 2], [0, 1, 2]])
+    found = rank_metrics(items, held_out, 3)
+    ideal = 1 + 1 / np.log2(3)
+    np.testing.assert_allclose(found.ndcg, [(1 + 1 / np.log2(4)) / ideal, 0])
+    np.testing.assert_allclose(found.recall, [1, 0])
+    np.testing.assert_allclose(found.hr, [1, 0])
+    np.testing.assert_allclose(found.precision, [2 / 3, 0])
+    assert coverage(items, 5) == 3 / 5
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_ndcg_agrees_with_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    relevance, scores = (random.random((4, 9)) < 0.4).astype(float), random.random((4, 9))
+    relevance[:, 0] = 1
+    items, _ = top_k(scores.astype(np.float32), 5)
+    ours = rank_metrics(items, sp.csr_matrix(relevance), 5).ndcg.mean()
+    assert ours == pytest.approx(ndcg_score(relevance, scores.astype(np.float32), k=5))
+
+
+def test_the_bootstrap_interval_holds_a_sure_difference():
+    low, high = bootstrap_interval(np.full(50, 0.3), np.full(50, 0.1))
+    assert low == pytest.approx(0.2)
+    assert high == pytest.approx(0.2)
