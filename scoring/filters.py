@@ -19,6 +19,7 @@ from ..errors import ConfigError, did_you_mean
 Column = np.ndarray | Sequence[str] | Sequence[frozenset[str]]
 Condition = Callable[[Mapping[str, Column]], np.ndarray]
 Value = str | float
+DEEPEST = 50  # parentheses within parentheses; far below where Python would stop us
 
 TOKEN = re.compile(
     r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<string>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|==|!=|<|>|\(|\)|,)"
@@ -48,7 +49,7 @@ def compile_where(text: str) -> Condition:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self.text, self.place = text, 0
+        self.text, self.place, self.depth = text, 0, 0
         self.tokens = self._lex()
 
     def _lex(self) -> list[tuple[str, str, int]]:
@@ -91,28 +92,36 @@ class _Parser:
 
     def either(self) -> Condition:
         """A chain of "or"."""
-        left = self.both()
+        parts = [self.both()]
         while self.take("or"):
-            left = _or(left, self.both())
-        return left
+            parts.append(self.both())
+        return _joined(np.logical_or, parts)
 
     def both(self) -> Condition:
         """A chain of "and"."""
-        left = self.negated()
+        parts = [self.negated()]
         while self.take("and"):
-            left = _and(left, self.negated())
-        return left
+            parts.append(self.negated())
+        return _joined(np.logical_and, parts)
 
     def negated(self) -> Condition:
         """not, parentheses, or a test."""
-        if self.take("not"):
-            inner = self.negated()
-            return lambda columns: ~inner(columns)
-        if self.take("("):
-            inner = self.either()
-            self.need(")")
-            return inner
-        return self.test()
+        negative = False
+        while self.take("not"):
+            negative = not negative
+        inner = self.grouped() if self.peek() == "(" else self.test()
+        return (lambda columns: ~inner(columns)) if negative else inner
+
+    def grouped(self) -> Condition:
+        """Something in parentheses."""
+        if self.depth == DEEPEST:
+            raise self.fail(f"at most {DEEPEST} parentheses within one another")
+        self.depth += 1
+        self.need("(")
+        inner = self.either()
+        self.need(")")
+        self.depth -= 1
+        return inner
 
     def test(self) -> Condition:
         """One comparison or membership."""
@@ -149,12 +158,10 @@ class _Parser:
         return float(word) if kind == "number" else word[1:-1]
 
 
-def _and(left: Condition, right: Condition) -> Condition:
-    return lambda columns: left(columns) & right(columns)
-
-
-def _or(left: Condition, right: Condition) -> Condition:
-    return lambda columns: left(columns) | right(columns)
+def _joined(how: np.ufunc, parts: Sequence[Condition]) -> Condition:
+    if len(parts) == 1:
+        return parts[0]
+    return lambda columns: np.asarray(how.reduce([part(columns) for part in parts]), bool)
 
 
 def _column(columns: Mapping[str, Column], name: str) -> Column:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,25 @@ def is_held_out(items: np.ndarray, held_out: sp.csr_matrix) -> np.ndarray:
 def coverage(items: np.ndarray, n_items: int) -> float:
     """Share of the catalogue that appears in anybody's list."""
     return len(np.unique(items[items >= 0])) / n_items
+
+
+def auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Chance that a positive pair scores above a negative one, ties counting half; NaN without both kinds.
+
+    labels: [pair], 1 = positive. scores: float [pair]. The Mann-Whitney statistic over its largest value.
+    """
+    positive = np.asarray(labels) == 1
+    yes, no = int(positive.sum()), int((~positive).sum())
+    if not yes or not no:
+        return float("nan")
+    return float((rankdata(scores)[positive].sum() - yes * (yes + 1) / 2) / (yes * no))
+
+
+def f1(labels: np.ndarray, scores: np.ndarray, border: float = 0.5) -> float:
+    """Harmonic mean of precision and recall where scores >= border count as "yes"; 0 without a hit."""
+    positive, said = np.asarray(labels) == 1, np.asarray(scores) >= border
+    either = int(positive.sum() + said.sum())
+    return 2 * int((positive & said).sum()) / either if either else 0.0
 
 
 def bootstrap_interval(a: np.ndarray, b: np.ndarray, *, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:

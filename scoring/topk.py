@@ -20,9 +20,11 @@ def top_k(
         allowed: bool [item], False = never shown.
 
     Raises:
-        CatalographError: a score is NaN.
+        CatalographError: a score is NaN, or k is below 1.
     """
-    if np.isnan(scores.sum()) and np.isnan(scores).any():
+    if k < 1:
+        raise CatalographError(f"k must be at least 1 (got {k})")
+    if np.isnan(scores).any():
         row, column = np.argwhere(np.isnan(scores))[0]
         raise CatalographError(f"the score of user row {row} for item row {column} is NaN; check that term's inputs")
     scores = np.array(scores, np.float32)

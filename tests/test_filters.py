@@ -1,5 +1,8 @@
 """--where against Python's own meaning of the same words."""
 
+import ast
+import operator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,6 +30,7 @@ COLUMNS = {
         ("category not in ('Mugs')", [0, 1, 0, 0]),
         ("colour == 'BLUE'", [1, 0, 0, 0]),
         ("not colour == 'RED'", [0, 1, 0, 1]),
+        ("not not price < 5", [1, 0, 0, 0]),
         ("price < 2 or category == 'Toys' and price > 4", [1, 1, 0, 0]),
         ("(price < 2 or category == 'Toys') and price > 4", [0, 1, 0, 0]),
     ],
@@ -41,10 +45,52 @@ def test_numbers_compare_as_in_python(values, border):
     assert found.tolist() == [value <= border for value in values]
 
 
+SIGNS = {
+    ast.Lt: operator.lt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.In: lambda value, among: value in among,
+    ast.NotIn: lambda value, among: value not in among,
+}
+NUMBERS = st.sampled_from(["a < 3", "b >= 2", "a == 1", "b != 4", "a in (1, 2)", "b not in (3, 4)"])
+EXPRESSIONS = st.recursive(
+    NUMBERS,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(" ".join),
+        inner.map("not {}".format),
+        inner.map("({})".format),
+    ),
+    max_leaves=8,
+)
+
+
+def meaning(node, names):
+    """What an expression says by Python's own grammar."""
+    if isinstance(node, ast.BoolOp):
+        return (all if isinstance(node.op, ast.And) else any)(meaning(part, names) for part in node.values)
+    if isinstance(node, ast.UnaryOp):
+        return not meaning(node.operand, names)
+    return SIGNS[type(node.ops[0])](names[node.left.id], ast.literal_eval(node.comparators[0]))
+
+
+@given(EXPRESSIONS, st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=6))
+def test_words_bind_as_in_python(text, rows):
+    a, b = np.array(rows, np.float64).T
+    tree = ast.parse(text, mode="eval").body
+    assert compile_where(text)({"a": a, "b": b}).tolist() == [meaning(tree, {"a": x, "b": y}) for x, y in rows]
+
+
+@pytest.mark.parametrize("text", ["price < 5" + " or price < 5" * 5_000, "not " * 5_000 + "price < 5"])
+def test_a_long_text_is_no_problem(text):
+    assert compile_where(text)(COLUMNS).tolist() == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "a property name expected at the end"),
+        ("(" * 51 + "price < 5" + ")" * 51, "at most 50 parentheses within one another expected at character 51"),
         ("price <", "a number or a quoted string expected at the end"),
         ("price < 5 5", "'and', 'or' or the end expected at character 11"),
         ("price ; 5", "cannot read '; 5'"),

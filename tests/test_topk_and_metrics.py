@@ -5,10 +5,10 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import f1_score, ndcg_score, roc_auc_score
 
 from catalograph.errors import CatalographError
-from catalograph.scoring.metrics import bootstrap_interval, coverage, rank_metrics
+from catalograph.scoring.metrics import auc, bootstrap_interval, coverage, f1, rank_metrics
 from catalograph.scoring.topk import top_k
 
 
@@ -42,6 +42,29 @@ def test_scores_are_left_as_they_were():
 def test_a_nan_is_refused_with_its_place():
     with pytest.raises(CatalographError, match="user row 1 for item row 2 is NaN"):
         top_k(np.array([[1, 2, 3], [1, 2, np.nan]], np.float32), 2)
+
+
+def test_infinite_scores_are_scores():
+    items, scores = top_k(np.array([[-np.inf, 1, np.inf]], np.float32), 3)
+    assert items.tolist() == [[2, 1, -1]]
+    assert scores.tolist() == [[np.inf, 1, -np.inf]]
+
+
+def test_no_places_are_refused():
+    with pytest.raises(CatalographError, match="k must be at least 1"):
+        top_k(np.ones((1, 3), np.float32), 0)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_click_figures_agree_with_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    labels, scores = np.append(random.integers(0, 2, 20), [0, 1]), random.integers(0, 6, 22) / 5
+    assert auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    assert f1(labels, scores) == pytest.approx(f1_score(labels, scores >= 0.5, zero_division=0))
+
+
+def test_auc_needs_both_kinds():
+    assert np.isnan(auc(np.ones(3), np.arange(3)))
 
 
 def test_known_figures():
