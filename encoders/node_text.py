@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..errors import ConfigError, did_you_mean
 from ..kg.snapshot import Snapshot
+from ..loaders.catalogue import EdgeKey
 
 NEIGHBOURS = 3  # names of one relation that enter the text, in id order
 SEPARATOR = " | "
@@ -16,12 +17,13 @@ SEPARATOR = " | "
 def compose(snapshot: Snapshot, label: str, fields: Sequence[str]) -> list[str]:
     """One text per row of `label`: the fields in order, joined by " | ", empty ones left out.
 
-    A field is a string property, or a relation type, for which the names of up to three neighbours are joined by ", ".
+    A field is a string property, or a relation type, for which the names (else ids) of up to three neighbours are
+    joined by ", ".
 
     Raises:
         ConfigError: a field is neither.
     """
-    columns = [_column(snapshot, label, field) for field in fields]
+    columns = [_column(snapshot, label, field) for field in fields] or [[""] * len(snapshot.ids[label])]
     return [SEPARATOR.join(part for part in parts if part) for parts in zip(*columns, strict=True)]
 
 
@@ -34,13 +36,20 @@ def _column(snapshot: Snapshot, label: str, field: str) -> list[str]:
         known = [name for name in node.keys() if isinstance(node[name], list)]  # noqa: SIM118
         known += [key.relation for key in snapshot.relations() if key.source == label]
         raise ConfigError(f"encoder.text names {field!r}, no text of {label}{did_you_mean(field, known)}")
-    texts: list[list[str]] = [[] for _ in range(len(snapshot.ids[label]))]
+    found: list[list[str]] = [[] for _ in range(len(snapshot.ids[label]))]
     for key in keys:
-        target = snapshot.data[key.target]
-        names = target["name"] if "name" in target else snapshot.ids[key.target].ids
-        source, neighbour = snapshot.relation(key).numpy()
-        rank = np.arange(len(source)) - np.searchsorted(source, source)
-        for row, other in zip(source[rank < NEIGHBOURS], neighbour[rank < NEIGHBOURS], strict=True):
-            if len(texts[row]) < NEIGHBOURS and names[other]:
-                texts[row].append(names[other])
-    return [", ".join(found) for found in texts]
+        for row, name in _first_neighbours(snapshot, key):
+            if len(found[row]) < NEIGHBOURS:
+                found[row].append(name)
+    return [", ".join(names) for names in found]
+
+
+def _first_neighbours(snapshot: Snapshot, key: EdgeKey) -> Iterator[tuple[int, str]]:
+    """(row, name of the neighbour) for the first few neighbours of each row; edges are sorted by source and target."""
+    source, target = snapshot.relation(key).numpy()
+    first = np.arange(len(source)) - np.searchsorted(source, source) < NEIGHBOURS
+    ids, names = snapshot.ids[key.target].ids, snapshot.data[key.target].get("name")
+    if not isinstance(names, list):
+        names = ids
+    for row, neighbour in zip(source[first].tolist(), target[first].tolist(), strict=True):
+        yield row, names[neighbour] or ids[neighbour]

