@@ -16,9 +16,8 @@ import torch
 from torch_geometric.data import HeteroData
 
 from ..loaders.catalogue import HELD_OUT
-from .ladybug import numpy_of
 from .snapshot import REVERSE, IdMap, Snapshot
-from .store import GraphStore
+from .store import GraphStore, numpy_of
 
 
 def export_snapshot(store: GraphStore, *, held_out: bool = False) -> Snapshot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 import networkx as nx
 import numpy as np
@@ -10,10 +11,9 @@ import pyarrow as pa
 
 from ..errors import QueryError, StoreError, UnknownIdError
 from ..loaders.catalogue import EdgeKey
-from .checks import check_graph
-from .ladybug import numpy_of
+from .checks import check_batch, check_graph
 from .schema import ARROW_TYPES, Schema
-from .store import Counts, EdgeArrays, Parameters
+from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
 
 
 class MemoryStore:
@@ -22,19 +22,36 @@ class MemoryStore:
     def __init__(self) -> None:
         self._graph: nx.MultiDiGraph[tuple[str, str]] = nx.MultiDiGraph()
         self._schema: Schema | None = None
+        self._batches: set[str] = set()
 
     def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
         """Replace the graph."""
-        schema, graph = Schema.of(nodes, edges), nx.MultiDiGraph()
-        check_graph(nodes, edges)
+        self._schema = check_graph(nodes, edges)
+        self._graph, self._batches = nx.MultiDiGraph(), set()
+        self._write(nodes, edges)
+        return self.counts()
+
+    def apply(self, batch: Batch) -> Counts:
+        """Change the graph."""
+        if batch.id not in self._batches:
+            check_batch(batch, self.schema(), lambda label: self.nodes(label)["id"])
+            for label, ids in batch.delete_nodes.items():
+                self._graph.remove_nodes_from([(label, id_) for id_ in ids])
+            for key, sources in batch.replace_edges_of.items():
+                gone = [(s, t) for s, t, _ in self._edges(key) if s in set(sources)]
+                self._graph.remove_edges_from([((key.source, s), (key.target, t), key.relation) for s, t in gone])
+            self._write(batch.nodes, batch.edges)
+            self._batches.add(batch.id)
+        return self.counts()
+
+    def _write(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> None:
+        """networkx adds what is new and updates the properties of what is there."""
         for label, table in nodes.items():
-            graph.add_nodes_from(((label, row.pop("id")), row) for row in table.to_pylist())
+            self._graph.add_nodes_from(((label, row.pop("id")), row) for row in table.to_pylist())
         for key, table in edges.items():
             for row in table.to_pylist():
                 ends = (key.source, row.pop("source")), (key.target, row.pop("target"))
-                graph.add_edge(*ends, key=key.relation, **row)
-        self._graph, self._schema = graph, schema
-        return self.counts()
+                self._graph.add_edges_from([(*ends, key.relation, row)])
 
     def schema(self) -> Schema:
         """As given to `rebuild`."""
@@ -53,7 +70,8 @@ class MemoryStore:
         declared = self.schema().nodes.get(label)
         if declared is None:
             raise UnknownIdError(f"the graph has no label {label!r}")
-        rows = sorted((node[1], data) for node, data in self._graph.nodes(data=True) if node[0] == label)
+        found = ((node[1], data) for node, data in self._graph.nodes(data=True) if node[0] == label)
+        rows = sorted(found, key=itemgetter(0))
         arrays = {"id": pa.array([id_ for id_, _ in rows], pa.string())}
         for name in columns:
             arrays[name] = pa.array([data.get(name) for _, data in rows], ARROW_TYPES[declared[name]])
@@ -61,12 +79,14 @@ class MemoryStore:
 
     def edges(self, key: EdgeKey, columns: Sequence[str] = ()) -> EdgeArrays:
         """Rows of the two labels, sorted."""
+        kinds = self.schema().edges.get(key)
+        if kinds is None:
+            raise UnknownIdError(f"the graph has no relation {'-'.join(key)}")
         rows = [
             {id_: n for n, id_ in enumerate(self.nodes(label)["id"].to_pylist())} for label in (key.source, key.target)
         ]
-        found = sorted(((rows[0][s], rows[1][t]), data) for s, t, data in self._edges(key))
+        found = sorted((((rows[0][s], rows[1][t]), data) for s, t, data in self._edges(key)), key=itemgetter(0))
         ends = np.array([pair for pair, _ in found], np.int64).reshape(-1, 2)
-        kinds = self.schema().edges[key]
         values = {
             name: numpy_of(
                 pa.chunked_array([pa.array([data.get(name) for _, data in found], ARROW_TYPES[kinds[name]])])

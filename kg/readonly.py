@@ -1,6 +1,6 @@
 """The gate for text somebody typed: a lexed allow-list of read-only Cypher.
 
-Neither engine's read-only mode is a sandbox (COPY TO, LOAD FROM and CHECKPOINT pass it), so the words are checked first.
+Neither engine's read-only mode is a sandbox (COPY TO, LOAD FROM, CHECKPOINT pass it), so words are checked first.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "float64": pa.float64(),
     "string": pa.string(),
 }
+META = "CatalographMeta"  # the label a store may keep its own notes under
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,36 @@ class Schema:
             {key: _columns(table, ("source", "target"), key.relation) for key, table in edges.items()},
         )
 
+    def relations(self) -> dict[str, list[EdgeKey]]:
+        """The label pairs of each relation type."""
+        found: dict[str, list[EdgeKey]] = {}
+        for key in self.edges:
+            found.setdefault(key.relation, []).append(key)
+        return found
+
+    def unified(self, relation: str) -> dict[str, ColumnType]:
+        """The columns of one relation type over all its label pairs.
+
+        Raises:
+            GraphError: two pairs give one column different types.
+        """
+        columns: dict[str, ColumnType] = {}
+        for key in self.relations()[relation]:
+            for name, kind in self.edges[key].items():
+                if columns.setdefault(name, kind) != kind:
+                    raise GraphError(
+                        f"{relation}.{name} is {columns[name]} for one pair of labels and {kind} for another"
+                    )
+        return columns
+
 
 def _columns(table: pa.Table, keys: tuple[str, ...], what: str) -> dict[str, ColumnType]:
     known = {arrow: name for name, arrow in ARROW_TYPES.items()}
     for key in keys:
         if key not in table.column_names:
             raise GraphError(f"{what}: the table has no column {key!r}; it has {table.column_names}")
+        if table.schema.field(key).type != pa.string():
+            raise GraphError(f"{what}.{key} is {table.schema.field(key).type}; keys are strings")
     columns: dict[str, ColumnType] = {}
     for column in table.schema:
         if column.name in keys:

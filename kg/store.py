@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..loaders.catalogue import EdgeKey
 from .schema import Schema
@@ -27,11 +28,27 @@ class Counts:
 @dataclass(frozen=True)
 class EdgeArrays:
     """One relation as numbers: `source` and `target` are int64 rows of the label's `nodes()` table, sorted by
-    (source, target); `columns` holds one numpy array per property, NaN where an int or float is missing."""
+    (source, target); `columns` holds one numpy array per property, as :func:`numpy_of` gives it."""
 
     source: np.ndarray
     target: np.ndarray
     columns: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A set of changes that is applied whole, and once: a second one with the same id changes nothing.
+
+    In this order: nodes to delete go with all their edges, nodes are added or have the given columns set, all edges of
+    a relation that leave the given sources go, edges are added or have the given columns set. Ids to delete or to
+    replace that are not there are no error. Tables look as in `rebuild`; labels, relations and columns exist already.
+    """
+
+    id: str
+    nodes: Mapping[str, pa.Table] = field(default_factory=dict)
+    edges: Mapping[EdgeKey, pa.Table] = field(default_factory=dict)
+    replace_edges_of: Mapping[EdgeKey, Sequence[str]] = field(default_factory=dict)
+    delete_nodes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class GraphStore(Protocol):
@@ -42,6 +59,14 @@ class GraphStore(Protocol):
 
         Raises:
             GraphError: a duplicate or null id, a duplicate pair, or an edge to nowhere; the old graph stays.
+        """
+        ...
+
+    def apply(self, batch: Batch) -> Counts:
+        """Change the graph by one batch, wholly or not at all; readers see the graph before or after it.
+
+        Raises:
+            GraphError: a label, relation or column the graph does not have, or a row `rebuild` would refuse.
         """
         ...
 
@@ -62,7 +87,7 @@ class GraphStore(Protocol):
         ...
 
     def run(self, text: str, parameters: Parameters, *, timeout_s: float = 30.0) -> pa.Table:
-        """Run one of our own read queries (see :mod:`.queries`)."""
+        """Run one of our own read queries (see :mod:`.named`)."""
         ...
 
     def analyst(
@@ -78,3 +103,12 @@ class GraphStore(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def numpy_of(column: pa.ChunkedArray) -> np.ndarray:
+    """A property as numpy: a missing int or float is a float64 NaN, a missing bool False, a missing string None."""
+    if column.null_count and pa.types.is_integer(column.type):
+        column = pc.cast(column, pa.float64())
+    if pa.types.is_boolean(column.type):
+        column = pc.fill_null(column, False)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
