@@ -45,7 +45,9 @@ def test_equal_seeds_give_equal_metrics_and_lists(built, tmp_path):
     one, two = Recommender.load(out), Recommender.load(tmp_path / "again")
     assert one.bundle.metrics["rows"][0]["ndcg@10"] == pytest.approx(again["metrics"]["rows"][0]["ndcg@10"], abs=1e-6)
     users = ["u01", "u02", "u33"]
-    assert [[r.item for r in row] for row in one.recommend(users)] == [[r.item for r in row] for row in two.recommend(users)]
+    assert [[r.item for r in row] for row in one.recommend(users)] == [
+        [r.item for r in row] for row in two.recommend(users)
+    ]
 
 
 def test_the_planted_taste_is_found(built):
@@ -159,7 +161,18 @@ def test_kill_9_keeps_the_published_version(tmp_path):
     toml, out = make_shop(tmp_path / "shop"), tmp_path / "build"
     run(toml, out)
     before = [r.item for r in Recommender.load(out).recommend(["u01"])[0]]
-    command = [sys.executable, "-W", "ignore", "-m", "catalograph.cli", "rebuild", str(toml), "--out", str(out), "--full"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "catalograph.cli",
+        "rebuild",
+        str(toml),
+        "--out",
+        str(out),
+        "--full",
+    ]
     command[3:5] = ["-c", "import sys; from catalograph.cli import main; sys.exit(main(sys.argv[1:]))"]
     for pause in np.random.default_rng(0).uniform(4, 12, 3):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

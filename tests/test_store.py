@@ -224,7 +224,10 @@ QUERIES = {
         "MATCH (a:N)-[:R]->(:N)-[:R]->(c:N) WITH DISTINCT a.id AS a, c.id AS c RETURN count(*) AS n",
         lambda g: len({(a, c) for a, b in g.edges for c in g.successors(b)}),
     ),
-    "sources": ("MATCH (a:N)-[:R]->() RETURN count(DISTINCT a.id) AS n", lambda g: sum(d > 0 for _, d in g.out_degree())),
+    "sources": (
+        "MATCH (a:N)-[:R]->() RETURN count(DISTINCT a.id) AS n",
+        lambda g: sum(d > 0 for _, d in g.out_degree()),
+    ),
     "no edge out": (
         "MATCH (a:N) WHERE NOT EXISTS { MATCH (a)-[:R]->(:N) } RETURN count(*) AS n",
         lambda g: sum(d == 0 for _, d in g.out_degree()),
@@ -274,7 +277,11 @@ def test_query_shapes_agree_with_networkx_on_skewed_graphs(tmp_path, seed):
     source, target = zip(*g.edges, strict=True)
     store.rebuild(
         {"N": pa.table({"id": list(g), "v": [int(n) % 7 for n in g]})},
-        {EdgeKey("N", "R", "N"): pa.table({"source": source, "target": target, "w": [w for *_, w in g.edges(data="w")]})},
+        {
+            EdgeKey("N", "R", "N"): pa.table(
+                {"source": source, "target": target, "w": [w for *_, w in g.edges(data="w")]}
+            )
+        },
     )
     found = {name: store.run(text, {})["n"][0].as_py() for name, (text, _) in QUERIES.items()}
     store.close()
