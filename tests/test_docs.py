@@ -1,0 +1,84 @@
+"""The README does what it says: its examples run, on a small stand-in for the demo shop; its links lead somewhere."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from shops import SHOP, make_shop
+from typer.main import get_command
+
+from catalograph.cli import app, main
+from catalograph.config import load_config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+STAND_IN = {
+    "u01": "17850",
+    "u02": "13047",
+    "i00": "WHITE HANGING HEART T-LIGHT HOLDER",
+    "i01": "RED RETROSPOT MUG",
+}
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    lines = "".join(blocks("console")).splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder where the README's paths and ids exist."""
+    folder = tmp_path_factory.mktemp("desk")
+    toml = make_shop(folder / "examples/online-retail", toml=SHOP.replace("planted", "online-retail"))
+    for file in toml.parent.glob("*.csv"):
+        text = file.read_text("utf-8")
+        for here, there in STAND_IN.items():
+            text = text.replace(f"{here},", f"{there},")
+        file.write_text(text, "utf-8")
+    return folder
+
+
+def test_the_examples_run(desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    for command in commands():
+        if command.startswith("catalograph "):
+            assert main(shlex.split(command)[1:]) == 0, command + capsys.readouterr().err
+        else:
+            subprocess.run(command, shell=True, check=True)  # noqa: S602 - our own README
+    (desk / "example.py").write_text("\n".join(blocks("python")), "utf-8")
+    done = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *recommended, why = done.stdout.splitlines()
+    assert 1 <= len(recommended) <= 10
+    assert float(why.split()[0])
+
+
+def test_every_command_has_its_example():
+    shown = {shlex.split(command)[1] for command in commands() if command.startswith("catalograph ")}
+    assert shown == set(get_command(app).commands)
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"^    make (\w+)", README, re.MULTILINE)) == {"demo", "test"} <= targets
+
+
+def test_the_example_shop_is_valid(tmp_path):
+    (text,) = blocks("toml")
+    (tmp_path / "shop.toml").write_text(text, "utf-8")
+    assert load_config(tmp_path / "shop.toml").shop.name == "tea"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
