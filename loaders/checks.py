@@ -1,26 +1,129 @@
-"""Rules every table of a shop has to keep; who breaks them is named by file, row and value."""
+"""Rules every table of a shop has to keep; who breaks them is named by file, row, column and value, or set aside."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from .tables import Rejects
+from ..config import PropertyType
+from ..errors import DataError, did_you_mean
+from .tables import ROW, TimeUnit, read_table, text, value
+
+UNREADABLE: Mapping[PropertyType, str] = {
+    "int": "is no whole number",
+    "float": "is no finite number",
+    "bool": "is neither true nor false",
+    "time": "is no time (ISO 8601, or a number since 1970)",
+}
+REJECTED = "rejected.csv"  # what quarantine writes
 
 
-def unique_ids(table: pl.DataFrame, column: str, file: Path, rejects: Rejects) -> pl.DataFrame:
-    """Rows with an id that is there and stands for the first time."""
-    table = present(table, column, file, rejects)
-    return rejects.check(table, ~table[column].is_first_distinct(), file, column, "stands twice; ids must be unique")
+@dataclass
+class Rejects:
+    """Rows left out: counted by (file, reason) and, with `quarantine`, kept for the shop to look at."""
+
+    quarantine: bool = False
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    rows: list[pl.DataFrame] = field(default_factory=list)
+
+    def count(self, file: Path, reason: str, rows: int) -> None:
+        """Count rows that are left out."""
+        if rows:
+            self.counts[file.name, reason] = self.counts.get((file.name, reason), 0) + rows
+
+    def write(self, folder: Path) -> None:
+        """`folder`/rejected.csv: file, row, reason and the cells that were read; an older one is removed."""
+        (folder / REJECTED).unlink(missing_ok=True)
+        if self.rows:
+            folder.mkdir(parents=True, exist_ok=True)
+            pl.concat(self.rows, how="diagonal").write_csv(folder / REJECTED)
 
 
-def present(table: pl.DataFrame, column: str, file: Path, rejects: Rejects) -> pl.DataFrame:
-    """Rows whose cell is filled."""
-    return rejects.check(table, table[column].is_null(), file, column, "is empty; every row needs one")
+@dataclass(frozen=True)
+class Sheet:
+    """Columns of one file under the names they have here; each rule gives the sheet of the rows that keep it.
 
+    frame: ROW and the columns. names: name here -> name in the file, for messages.
 
-def known(table: pl.DataFrame, column: str, ids: pl.Series, what: str, file: Path, rejects: Rejects) -> pl.DataFrame:
-    """Rows whose cell is one of `ids`."""
-    rule = f"is no {what} of the shop; add it to the {what} table or remove the row"
-    return rejects.check(table, ~table[column].is_in(ids.implode()), file, column, rule)
+    Every rule raises DataError naming file, row, column and value of the first row that breaks it, unless the shop
+    quarantines bad rows.
+    """
+
+    frame: pl.DataFrame
+    file: Path
+    names: Mapping[str, str]
+    rejects: Rejects
+
+    @classmethod
+    def read(cls, file: Path, names: Mapping[str, str], rejects: Rejects) -> Sheet:
+        """The columns `names` asks for; see :func:`.tables.read_table`."""
+        raw = read_table(file, list(names.values()))
+        return cls(raw.select(ROW, **{here: pl.col(there) for here, there in names.items()}), file, names, rejects)
+
+    def with_frame(self, frame: pl.DataFrame) -> Sheet:
+        """The same file, other rows or columns."""
+        return replace(self, frame=frame)
+
+    def typed(self, name: str, kind: PropertyType = "string", *, unit: TimeUnit = "s") -> Sheet:
+        """One column cast; empty cells become null, unreadable ones break the rule."""
+        source = self.frame.schema[name]
+        if source.is_nested():
+            raise DataError(f"{self.file}: column {self.names[name]!r} holds {source}; a cell must hold one value")
+        read = self.frame.select(value(name, source, kind, unit).alias("value"), text(name, source).alias("text"))
+        if kind == "string":
+            return self.with_frame(self.frame.with_columns(read["value"].alias(name)))
+        bad = read["value"].is_null() & read["text"].is_not_null()
+        kept = self.check(name, bad, UNREADABLE[kind])
+        return self.with_frame(kept.frame.with_columns(read["value"].filter(~bad).alias(name)))
+
+    def present(self, *names: str) -> Sheet:
+        """Rows whose cells are filled."""
+        sheet = self
+        for name in names:
+            sheet = sheet.check(name, sheet.frame[name].is_null(), "is empty; every row needs one")
+        return sheet
+
+    def unique(self, name: str) -> Sheet:
+        """Rows whose id is there and stands for the first time."""
+        sheet = self.present(name)
+        return sheet.check(name, ~sheet.frame[name].is_first_distinct(), "stands twice; ids must be unique")
+
+    def known(self, name: str, ids: pl.Series, what: str) -> Sheet:
+        """Rows whose cell is one of `ids`."""
+        lost = ~self.frame[name].is_in(ids.implode())
+        return self.check(name, lost, f"is no {what} of the shop", ids)
+
+    def check(self, name: str, bad: pl.Series, rule: str, known: pl.Series | None = None) -> Sheet:
+        """Rows that are not bad; `known` are the values that would be right, to hint at the nearest."""
+        if not bad.any():
+            return self
+        rows = self.frame.filter(bad)
+        if not self.rejects.quarantine:
+            found = rows[name][0]
+            hint = "" if known is None else did_you_mean(str(found), known.to_list())
+            shown = "the cell" if found is None else repr(found)
+            more = f" ({rows.height:,} such rows)" if rows.height > 1 else ""
+            where = f"{self.file}: row {rows[ROW][0]}, column {self.names[name]!r}"
+            raise DataError(f"{where}: {shown} {rule}{hint}{more}")
+        reason = f"{self.names[name]} {rule}"
+        self.rejects.count(self.file, reason, rows.height)
+        self.rejects.rows.append(self._aside(rows, reason))
+        return self.with_frame(self.frame.filter(~bad))
+
+    def drop(self, bad: pl.Series, reason: str) -> Sheet:
+        """Rows without those the shop's settings leave out; these are counted."""
+        self.rejects.count(self.file, reason, int(bad.sum()))
+        return self.with_frame(self.frame.filter(~bad))
+
+    def _aside(self, rows: pl.DataFrame, reason: str) -> pl.DataFrame:
+        cells = {
+            there: pl.col(here).cast(pl.String)
+            for here, there in self.names.items()
+            if here in rows.columns and not rows.schema[here].is_nested()
+        }
+        return rows.select(
+            pl.lit(self.file.name).alias("file"), pl.col(ROW).alias("row"), pl.lit(reason).alias("reason"), **cells
+        )

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-from ..config import ShopConfig, TriplesSection
+from ..config import EntityTable, ShopConfig, TriplesSection
+from ..errors import ConfigError, did_you_mean
+from .attributes import Edges, Nodes
 from .catalogue import EdgeKey
-from .checks import known, present, unique_ids
-from .tables import ROW, Rejects, read_table, strings
-
-Nodes = dict[str, pl.DataFrame]
-Edges = dict[EdgeKey, pl.DataFrame]
+from .checks import Rejects, Sheet
 
 
 def label_of(text: str) -> str:
@@ -30,98 +28,107 @@ def relation_of(text: str) -> str:
 
 
 def triples(config: ShopConfig, section: TriplesSection, items: pl.Series, rejects: Rejects) -> tuple[Nodes, Edges]:
-    """Entities that are items become the items themselves; self-loops and repeated triples are dropped and counted."""
-    file = config.shop.data / section.file
-    table = read_table(file, [section.head, section.relation, section.tail])
-    table = table.select(
-        ROW,
-        strings(section.head).alias("head"),
-        strings(section.relation).alias("relation"),
-        strings(section.tail).alias("tail"),
-    )
-    for column in ("head", "relation", "tail"):
-        table = present(table, column, file, rejects)
-    table = _named(table, config, section, file, rejects)
-    if section.only:
-        table = table.filter(pl.col("relation").is_in(list(section.only)))
-    table = table.filter(~pl.col("relation").is_in(list(section.skip)))
-    entities = _entities(table, config, section, items, file, rejects)
+    """Nodes (id, name) and edges of one [[triples]] entry; `items` are the known item ids.
+
+    Entities that are items become the items themselves; self-loops and repeated triples are dropped and counted.
+    """
+    data = config.shop.data
+    names = {"head": section.head, "relation": section.relation, "tail": section.tail}
+    sheet = Sheet.read(data / section.file, names, rejects)
+    for name in names:
+        sheet = sheet.typed(name).present(name)
+    sheet = _kept(_named(sheet, section, data), section)
+    entities = _entities(sheet, config, section, items)
     for end in ("head", "tail"):
-        table = known(table, end, entities["entity"], "entity", file, rejects)
-        renamed = entities.rename({"entity": end, "id": f"{end}_id", "label": f"{end}_label"}).drop("name")
-        table = table.join(renamed, on=end, how="left", maintain_order="left")
-    loops = (table["head_label"] == table["tail_label"]) & (table["head_id"] == table["tail_id"])
-    rejects.drop(file.name, "self-loop", int(loops.sum()))
-    columns = ("head_label", "relation", "tail_label", "head_id", "tail_id")
-    clean = table.filter(~loops).select(columns)
-    distinct = clean.unique()
-    rejects.drop(file.name, "repeated triple", clean.height - distinct.height)
+        sheet = sheet.known(end, entities["entity"], "entity")
+        places = entities.select(pl.col("entity").alias(end), **{f"{end}_id": "id", f"{end}_label": "label"})
+        sheet = sheet.with_frame(sheet.frame.join(places, on=end, how="left", maintain_order="left"))
+    loops = (sheet.frame["head_label"] == sheet.frame["tail_label"]) & (
+        sheet.frame["head_id"] == sheet.frame["tail_id"]
+    )
+    sheet = sheet.drop(loops, "self-loop")
+    relations = {name: relation_of(name) for name in sheet.frame["relation"].unique()}
+    table = sheet.frame.select(
+        "head_label", pl.col("relation").replace_strict(relations), "tail_label", source="head_id", target="tail_id"
+    )
+    distinct = table.unique()
+    rejects.count(sheet.file, "repeated triple", table.height - distinct.height)
     return _nodes(entities, distinct, config.items.label), _edges(distinct)
 
 
-def _named(
-    table: pl.DataFrame, config: ShopConfig, section: TriplesSection, file: Path, rejects: Rejects
-) -> pl.DataFrame:
+def _named(sheet: Sheet, section: TriplesSection, data: Path) -> Sheet:
+    """The triples with the names of numbered relations; a relation without a name keeps its number."""
     if section.names is None:
-        return table
-    names_file = config.shop.data / section.names.file
-    names = read_table(names_file, [section.names.id, section.names.name])
-    names = names.select(
-        ROW, strings(section.names.id).alias("number"), strings(section.names.name).alias("relation_name")
+        return sheet
+    columns = {"number": section.names.id, "name": section.names.name}
+    names = Sheet.read(data / section.names.file, columns, sheet.rejects).typed("number").typed("name").unique("number")
+    sheet = sheet.known("relation", names.frame["number"], "relation")
+    joined = sheet.frame.join(
+        names.frame.select("number", "name"), left_on="relation", right_on="number", how="left", maintain_order="left"
     )
-    names = unique_ids(names, "number", names_file, rejects).drop(ROW)
-    table = known(table, "relation", names["number"], "relation", file, rejects)
-    joined = table.join(names, left_on="relation", right_on="number", how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce("relation_name", "relation").alias("relation")).drop("relation_name")
+    return sheet.with_frame(joined.with_columns(relation=pl.coalesce("name", "relation")).drop("name"))
 
 
-def _entities(
-    table: pl.DataFrame, config: ShopConfig, section: TriplesSection, items: pl.Series, file: Path, rejects: Rejects
-) -> pl.DataFrame:
+def _kept(sheet: Sheet, section: TriplesSection) -> Sheet:
+    """The triples of the relations asked for."""
+    relations = sheet.frame["relation"].unique().to_list()
+    for name in (*section.only, *section.skip):
+        if name not in relations:
+            raise ConfigError(f"triples: {section.file} has no relation {name!r}{did_you_mean(name, relations)}")
+    wanted = [name for name in relations if (not section.only or name in section.only) and name not in section.skip]
+    return sheet.with_frame(sheet.frame.filter(pl.col("relation").is_in(wanted)))
+
+
+def _entities(sheet: Sheet, config: ShopConfig, section: TriplesSection, items: pl.Series) -> pl.DataFrame:
     """entity (as in the triples), id, label, name of every entity."""
-    item_label = config.items.label
-    if section.entities is None:
-        ids = pl.concat([table["head"], table["tail"]]).unique().sort().alias("entity")
-        shared = ids.is_in(items.implode()) if section.items == "shared" else pl.Series([False] * len(ids))
-        label = pl.when(shared).then(pl.lit(item_label)).otherwise(pl.lit(section.label)).alias("label")
-        return pl.DataFrame([ids]).select("entity", pl.col("entity").alias("id"), label, pl.col("entity").alias("name"))
-    spec, entity_file = section.entities, config.shop.data / section.entities.file
-    optional = {"type": spec.type, "name": spec.name, "item": spec.item}
-    told = {name: column for name, column in optional.items() if column is not None}
-    raw = read_table(entity_file, [spec.id, *told.values()])
-    found = raw.select(ROW, strings(spec.id).alias("entity"), *(strings(c).alias(n) for n, c in told.items()))
-    found = unique_ids(found, "entity", entity_file, rejects)
-    found = found.with_columns(pl.lit(None, pl.String).alias(name) for name in optional if name not in told)
+    if section.entities is not None:
+        return _told_entities(config, section, section.entities, items, sheet.rejects)
+    ids = pl.concat([sheet.frame["head"], sheet.frame["tail"]]).unique().sort()
+    shared = pl.col("entity").is_in(items.implode()) if section.items == "shared" else pl.lit(False)
+    label = pl.when(shared).then(pl.lit(config.items.label)).otherwise(pl.lit(section.label))
+    return pl.DataFrame({"entity": ids, "id": ids, "name": ids}).with_columns(label=label)
+
+
+def _told_entities(
+    config: ShopConfig, section: TriplesSection, told: EntityTable, items: pl.Series, rejects: Rejects
+) -> pl.DataFrame:
+    columns = {"entity": told.id, "type": told.type, "name": told.name, "item": told.item}
+    names = {name: column for name, column in columns.items() if column is not None}
+    sheet = Sheet.read(config.shop.data / told.file, names, rejects)
+    for name in names:
+        sheet = sheet.typed(name)
+    sheet = sheet.unique("entity")
+    if told.item is not None:
+        lost = ~(sheet.frame["item"].is_in(items.implode()) | sheet.frame["item"].is_null())
+        sheet = sheet.check("item", lost, "is no item of the shop", items)
+        is_item = pl.col("item").is_not_null()
+    else:
+        is_item = pl.col("entity").is_in(items.implode()) if section.items == "shared" else pl.lit(False)
+    blank = {name: pl.lit(None, pl.String) for name in columns if name not in names}
+    found = sheet.frame.with_columns(**blank)
     labels = {text: label_of(text) for text in found["type"].drop_nulls().unique()}
-    is_item = pl.col("item").is_not_null() if spec.item else pl.col("entity").is_in(items.implode())
-    if section.items == "none" and not spec.item:
-        is_item = pl.lit(False)
     label = pl.col("type").replace_strict(labels, default=section.label, return_dtype=pl.String)
-    found = found.with_columns(
-        pl.when(is_item).then(pl.lit(item_label)).otherwise(label).alias("label"),
-        pl.when(is_item).then(pl.coalesce("item", "entity")).otherwise(pl.col("entity")).alias("id"),
-        pl.coalesce("name", "entity").alias("name"),
+    entities = sheet.with_frame(
+        found.with_columns(
+            label=pl.when(is_item).then(pl.lit(config.items.label)).otherwise(label),
+            id=pl.when(is_item).then(pl.coalesce("item", "entity")).otherwise(pl.col("entity")),
+            name=pl.coalesce("name", "entity"),
+        )
     )
-    mine = found.filter(pl.col("label") == item_label)
-    known(mine, "id", items, "item", entity_file, rejects)
-    return found.select("entity", "id", "label", "name")
+    strange = (entities.frame["label"] == config.items.label) & ~entities.frame["id"].is_in(items.implode())
+    return entities.check("entity", strange, f"has the type {config.items.label} and is no item of the shop").frame
 
 
 def _nodes(entities: pl.DataFrame, used: pl.DataFrame, item_label: str) -> Nodes:
-    nodes: Nodes = {}
-    heads = used.select(pl.col("head_label").alias("label"), pl.col("head_id").alias("id"))
-    tails = used.select(pl.col("tail_label").alias("label"), pl.col("tail_id").alias("id"))
+    """The entities some triple touches, by label; items have their nodes already."""
+    heads = used.select(label="head_label", id="source")
+    tails = used.select(label="tail_label", id="target")
     touched = pl.concat([heads, tails]).unique()
     kept = entities.join(touched, on=["label", "id"], how="semi").filter(pl.col("label") != item_label)
-    for (label,), rows in kept.group_by("label"):
-        nodes[str(label)] = rows.select("id", "name").sort("id")
-    return nodes
+    return {str(label): rows.select("id", "name").sort("id") for (label,), rows in kept.group_by("label")}
 
 
 def _edges(table: pl.DataFrame) -> Edges:
-    edges: Edges = {}
-    for (head, relation, tail), rows in table.group_by("head_label", "relation", "tail_label"):
-        key = EdgeKey(str(head), relation_of(str(relation)), str(tail))
-        ends = rows.select(pl.col("head_id").alias("source"), pl.col("tail_id").alias("target"))
-        edges[key] = pl.concat([edges[key], ends]).unique() if key in edges else ends
-    return {key: edges[key].sort("source", "target") for key in sorted(edges)}
+    grouped = table.group_by("head_label", "relation", "tail_label")
+    found = {EdgeKey(*map(str, key)): rows.select("source", "target").sort("source", "target") for key, rows in grouped}
+    return dict(sorted(found.items()))

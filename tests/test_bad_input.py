@@ -64,8 +64,8 @@ CASES = {
     "empty file": (lambda shop: (shop.parent / "items.csv").write_text(""), "items.csv: cannot be read"),
     "unreadable number": (items("3.00", "3.0o"), "items.csv: row 5, column 'price': '3.0o' is no finite number"),
     "a NaN": (items("3.00", "NaN"), "row 5, column 'price': 'NaN' is no finite number"),
-    "duplicate id": (items("i03", "i02"), "items.csv: row 4, column 'id': 'i02' stands twice"),
-    "empty id": (items("i03", ""), "items.csv: row 4, column 'id': None is empty"),
+    "duplicate id": (items("i03", "i02"), "items.csv: row 4, column 'item': 'i02' stands twice"),
+    "empty id": (items("i03", ""), "items.csv: row 4, column 'item': the cell is empty"),
     "not UTF-8": (
         lambda shop: (shop.parent / "items.csv").write_bytes(b"item,name,price,category\ni00,\xff,1,A\n"),
         "row 1: byte 0xff is not UTF-8",
@@ -82,12 +82,15 @@ CASES = {
         "the name must end in .csv",
     ),
     "unknown item": (cell(7, 1, "i99"), "sales.csv: row 7, column 'item': 'i99' is no item of the shop"),
-    "no user": (cell(7, 0, ""), "sales.csv: row 7, column 'user': None is empty"),
+    "no user": (cell(7, 0, ""), "sales.csv: row 7, column 'user': the cell is empty"),
     "bad time": (cell(7, 2, "yesterday"), "sales.csv: row 7, column 'time': 'yesterday' is no time"),
     "bad quantity": (cell(7, 3, "two"), "sales.csv: row 7, column 'quantity': 'two' is no finite number"),
     "a return": (cell(7, 3, "-1"), "sales.csv: row 7, column 'quantity': -1.0 is not above 0; say returns"),
     "everything held out": (toml("2024-04-01", "2023-04-01"), "nothing is left to train on"),
-    "bands of text": (toml('column = "price"\nrelation', 'column = "name"\nrelation'), "bands need a number"),
+    "bands of text": (
+        toml('column = "price"\nrelation', 'column = "name"\nrelation'),
+        "attributes.IN_PRICE_BAND: bands need a number",
+    ),
     "unknown attribute column": (toml('column = "category"', 'column = "categry"'), "did you mean 'category'?"),
     "unknown title": (toml('title = "name"', 'title = "nam"'), "items.title 'nam' is no item property"),
 }
