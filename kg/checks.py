@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ..errors import GraphError, did_you_mean
 from ..loaders.catalogue import EdgeKey
-from .schema import META, Schema
+from .schema import META, REVERSE, Schema
 from .store import Batch
 
 RESERVED = ("id", "source", "target", "_id", "_label", "_src", "_dst", "num_nodes", "edge_index", "ids")
@@ -24,6 +24,11 @@ def check_graph(nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]
     """
     schema = Schema.of(nodes, edges)
     _check_names([META, *schema.nodes, *schema.relations()], "label or relation type")
+    for relation in schema.relations():
+        if relation.startswith(REVERSE):
+            raise GraphError(
+                f"relation type {relation!r}: {REVERSE!r} marks reverse relations in the export; rename it"
+            )
     for columns in (*schema.nodes.values(), *map(schema.unified, schema.relations())):
         _check_names([*RESERVED, *columns], "property")
     for label, table in nodes.items():

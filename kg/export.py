@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import networkx as nx
 import numpy as np
@@ -55,8 +56,6 @@ def export_snapshot(store: GraphStore, *, held_out: bool = False) -> Snapshot:
 def _value(column: pa.ChunkedArray) -> torch.Tensor | list[str]:
     if pa.types.is_string(column.type):
         return [text or "" for text in column.to_pylist()]
-    if pa.types.is_boolean(column.type):
-        return torch.tensor([bool(value) for value in column.to_pylist()])
     return torch.from_numpy(np.array(numpy_of(column)))
 
 
@@ -90,23 +89,29 @@ def _save_pyg(snapshot: Snapshot, out: Path) -> None:
 
 
 def _save_networkx(snapshot: Snapshot, out: Path) -> None:
-    out.write_text(json.dumps(nx.node_link_data(to_networkx(snapshot), edges="edges")), encoding="utf-8")
+    graph = nx.node_link_data(to_networkx(snapshot), edges="edges")
+    for row in (*graph["nodes"], *graph["edges"]):
+        row.update({name: None for name, value in row.items() if value != value})  # JSON knows no NaN  # noqa: PLR0124
+    out.write_text(json.dumps(graph, allow_nan=False), encoding="utf-8")
 
 
 def _save_parquet(snapshot: Snapshot, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for label, ids in snapshot.ids.items():
-        pq.write_table(
-            pa.table({"id": list(ids.ids), **_columns(snapshot.data[label])}), out / f"nodes-{label}.parquet"
-        )
+        columns = _columns(snapshot.data[label])
+        pq.write_table(pa.table({"id": _strings(ids), **columns}), out / f"nodes-{quote(label, '')}.parquet")
     for key in snapshot.relations():
         source, target = snapshot.relation(key).numpy()
         ends = {
-            "source": pa.array(snapshot.ids[key.source].ids).take(pa.array(source)),
-            "target": pa.array(snapshot.ids[key.target].ids).take(pa.array(target)),
+            "source": _strings(snapshot.ids[key.source]).take(pa.array(source)),
+            "target": _strings(snapshot.ids[key.target]).take(pa.array(target)),
         }
         columns = _columns(snapshot.data[tuple(key)])
-        pq.write_table(pa.table({**ends, **columns}), out / f"edges-{'-'.join(key)}.parquet")
+        pq.write_table(pa.table({**ends, **columns}), out / f"edges-{quote('-'.join(key), '')}.parquet")
+
+
+def _strings(ids: IdMap) -> pa.StringArray:
+    return pa.array(ids.ids, pa.string())
 
 
 FORMATS: Mapping[str, Callable[[Snapshot, Path], None]] = {

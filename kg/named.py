@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +19,8 @@ from importlib.resources import files
 import pyarrow as pa
 
 from ..errors import QueryError, did_you_mean
+from . import queries
+from .schema import Schema
 from .store import GraphStore, Scalar
 
 KINDS: Mapping[str, Callable[[str], Scalar]] = {"string": str, "int": int, "float": float}
@@ -53,7 +56,7 @@ class NamedQuery:
 
 def list_queries() -> list[NamedQuery]:
     """All of them, by group and name."""
-    folder = files("catalograph.kg.queries")
+    folder = files(queries)
     found = [_parsed(file.name, file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".cypher")]
     return sorted(found, key=lambda query: (query.group, query.name))
 
@@ -81,12 +84,18 @@ def run_query(store: GraphStore, name: str, given: Mapping[str, str]) -> pa.Tabl
     for key in given:
         if key not in known:
             raise QueryError(f"{name} takes no parameter {key!r}{did_you_mean(key, known)}")
-    relations = {key.relation for key in store.schema().edges}
-    for relation in query.needs:
-        if relation not in relations:
-            raise QueryError(f"{name} needs {relation} relations, and this shop's graph has none")
+    _check_needs(query, store.schema())
     values = {parameter.name: _value(name, parameter, given) for parameter in query.parameters}
     return store.run(query.text, values)
+
+
+def _check_needs(query: NamedQuery, schema: Schema) -> None:
+    for label in re.findall(r"\(\w*:(\w+)", query.text):
+        if label not in schema.nodes:
+            raise QueryError(f"{query.name} speaks of {label} nodes{did_you_mean(label, schema.nodes)}")
+    for relation in query.needs:
+        if relation not in schema.relations():
+            raise QueryError(f"{query.name} needs {relation} relations, and this shop's graph has none")
 
 
 def _value(name: str, parameter: Parameter, given: Mapping[str, str]) -> Scalar:

@@ -6,162 +6,36 @@ Neither engine's read-only mode is a sandbox (COPY TO, LOAD FROM, CHECKPOINT pas
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from ..errors import QueryError
 
 STARTS = frozenset({"MATCH", "OPTIONAL", "WITH", "UNWIND", "RETURN"})
 DENIED = frozenset(
-    [
-        "CREATE",
-        "MERGE",
-        "SET",
-        "DELETE",
-        "DETACH",
-        "REMOVE",
-        "DROP",
-        "ALTER",
-        "RENAME",
-        "COPY",
-        "LOAD",
-        "CALL",
-        "EXPORT",
-        "IMPORT",
-        "INSTALL",
-        "UNINSTALL",
-        "ATTACH",
-        "USE",
-        "CHECKPOINT",
-        "BEGIN",
-        "COMMIT",
-        "ROLLBACK",
-        "EXPLAIN",
-        "PROFILE",
-        "SHOW",
-        "TERMINATE",
-        "FOREACH",
-        "CYPHER",
-        "INSERT",
-        "UPDATE",
-        "MACRO",
-        "YIELD",
-        "GRANT",
-        "REVOKE",
-        "DENY",
-        "START",
-        "STOP",
-        "EXTENSION",
-        "FORCE",
-        "GRAPH",
-        "PROJECT",
-    ]
+    """
+    CREATE MERGE SET DELETE DETACH REMOVE DROP ALTER RENAME COPY LOAD CALL EXPORT IMPORT INSTALL UNINSTALL
+    ATTACH USE CHECKPOINT BEGIN COMMIT ROLLBACK EXPLAIN PROFILE SHOW TERMINATE FOREACH CYPHER INSERT UPDATE
+    MACRO YIELD GRANT REVOKE DENY START STOP EXTENSION FORCE GRAPH PROJECT
+    """.split()  # noqa: SIM905 - a list of one word a line is no easier to check
 )
 KEYWORDS = frozenset(
-    [
-        "MATCH",
-        "OPTIONAL",
-        "WITH",
-        "UNWIND",
-        "RETURN",
-        "WHERE",
-        "AND",
-        "OR",
-        "XOR",
-        "NOT",
-        "IN",
-        "AS",
-        "ORDER",
-        "BY",
-        "SKIP",
-        "LIMIT",
-        "DISTINCT",
-        "CASE",
-        "WHEN",
-        "THEN",
-        "ELSE",
-        "END",
-        "UNION",
-        "ALL",
-        "EXISTS",
-        "ON",
-        "IS",
-        "CONTAINS",
-        "STARTS",
-        "ENDS",
-        "SHORTEST",
-        "ANY",
-        "NONE",
-        "SINGLE",
-    ]
+    """
+    MATCH OPTIONAL WITH UNWIND RETURN WHERE AND OR XOR NOT IN AS ORDER BY SKIP LIMIT DISTINCT CASE WHEN THEN
+    ELSE END UNION ALL EXISTS ON IS CONTAINS STARTS ENDS SHORTEST ANY NONE SINGLE
+    """.split()  # noqa: SIM905 - a list of one word a line is no easier to check
 )
 FUNCTIONS = frozenset(
-    [
-        "count",
-        "sum",
-        "avg",
-        "min",
-        "max",
-        "collect",
-        "coalesce",
-        "size",
-        "length",
-        "abs",
-        "ceil",
-        "floor",
-        "sqrt",
-        "log",
-        "ln",
-        "exp",
-        "round",
-        "sign",
-        "tolower",
-        "toupper",
-        "lower",
-        "upper",
-        "trim",
-        "ltrim",
-        "rtrim",
-        "replace",
-        "substring",
-        "left",
-        "right",
-        "id",
-        "label",
-        "labels",
-        "type",
-        "properties",
-        "keys",
-        "nodes",
-        "relationships",
-        "rels",
-        "percentilecont",
-        "percentiledisc",
-        "stdev",
-        "tointeger",
-        "tofloat",
-        "tostring",
-        "head",
-        "last",
-        "tail",
-        "reverse",
-        "range",
-        "startnode",
-        "endnode",
-        "elementid",
-        "offset",
-        "cast",
-        "list_contains",
-        "array_cosine_similarity",
-        "any",
-        "all",
-        "none",
-        "single",
-        "exists",
-        "shortestpath",
-    ]
+    """
+    count sum avg min max collect coalesce size length abs ceil floor sqrt log ln exp round sign tolower
+    toupper lower upper trim ltrim rtrim replace substring left right id label labels type properties keys
+    nodes relationships rels percentilecont percentiledisc stdev tointeger tofloat tostring head last tail
+    reverse range startnode endnode elementid offset cast list_contains array_cosine_similarity any all none
+    single exists shortestpath
+    """.split()  # noqa: SIM905 - a list of one word a line is no easier to check
 )
 TOKEN = re.compile(
     r"""
-    (?P<space>\s+|//[^\n]*|/\*.*?\*/)
+    (?P<space>\s+|//[^\n\r\v\f\x85\u2028\u2029]*|/\*.*?\*/)
   | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
   | (?P<quoted>`(?:[^`]|``)*`)
   | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
@@ -171,6 +45,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+OWNERS = ("word", "quoted", "parameter")  # what a property may belong to, besides brackets
 
 
 def check(text: str) -> str:
@@ -187,26 +62,34 @@ def check(text: str) -> str:
     if tokens[0][1].upper() not in STARTS:
         raise QueryError(f"a query starts with MATCH, OPTIONAL, WITH, UNWIND or RETURN, not {tokens[0][1][:30]!r}")
     for place, (kind, word) in enumerate(tokens):
-        before = tokens[place - 1][1] if place else ""
         after = tokens[place + 1][1] if place + 1 < len(tokens) else ""
         if kind == "quoted" and after == "(":
             raise QueryError(f"a quoted function name {word} is not allowed")
         if kind == "word":
-            _check_word(word, before, after)
+            _check_word(word, tokens[:place][-2:], after)
     return text
 
 
-def _check_word(word: str, before: str, after: str) -> None:
-    if before == ".":  # a property, or the tail of a namespaced function
+def _check_word(word: str, before: list[tuple[str, str]], after: str) -> None:
+    if _is_property(before):
         if after == "(":
             raise QueryError(f"namespaced functions such as …{word}() are not allowed")
         return
-    if before in (":", "|") and after != "(":  # a label or relation type
+    if before and before[-1][1] in (":", "|") and after != "(":  # a label or relation type
         return
-    if word.upper() in DENIED:
-        raise QueryError(f"{word.upper()} is not allowed: analysts' queries only read")
-    if after == "(" and word.upper() not in KEYWORDS and word.lower() not in FUNCTIONS:
+    plain = unicodedata.normalize("NFKC", word).upper()  # a Kelvin sign is a K to some parsers
+    if plain in DENIED:
+        raise QueryError(f"{plain} is not allowed: analysts' queries only read")
+    if after == "(" and plain not in KEYWORDS and word.lower() not in FUNCTIONS:
         raise QueryError(f"the function {word}() is not on the list of those allowed")
+
+
+def _is_property(before: list[tuple[str, str]]) -> bool:
+    """After `n.`, `).` or `].`; after `1.` a clause may follow."""
+    if len(before) < 2 or before[1][1] != ".":
+        return False
+    kind, text = before[0]
+    return kind in OWNERS or text in (")", "]", "}")
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "float64": pa.float64(),
     "string": pa.string(),
 }
+REVERSE = "rev_"  # prefix of reverse relations in the export, as PyG's ToUndirected names them
 META = "CatalographMeta"  # the label a store may keep its own notes under
 
 

@@ -12,8 +12,9 @@ from torch_geometric.data import HeteroData
 
 from ..errors import UnknownIdError
 from ..loaders.catalogue import EdgeKey
+from .schema import REVERSE
 
-REVERSE = "rev_"  # prefix of reverse relations, as PyG's ToUndirected names them
+__all__ = ["REVERSE", "IdMap", "Snapshot"]
 
 
 class IdMap:
