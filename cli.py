@@ -265,7 +265,8 @@ def _largest(item: Recommended, most: int = 4) -> str:
 def _table_of_rows(document: dict[str, Any]) -> str:
     columns = [key for key in document["rows"][0] if key not in ("name", "setting")]
     lines = [
-        f"{document['shop']}: {document['users']:,} users, {document['items']:,} items, pool recall {document['pool_recall']:.3f}"
+        f"{document['shop']}: {document['users']:,} users, {document['items']:,} items, "
+        f"pool recall {document['pool_recall']:.3f}"
     ]
     lines.append(f"{'':<18}" + "".join(f"{name:>15}" for name in columns))
     for row in sorted(document["rows"], key=lambda row: row[columns[0]]):

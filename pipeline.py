@@ -1,7 +1,8 @@
 """The whole path: load -> store -> export -> encode -> train -> evaluate -> publish, one stage after the other.
 
-Each stage has a digest of its inputs. A stage whose digest stands in `build/<shop>/stages.json` and whose output is
-still there is skipped; a digest is written only after the output is complete, so an interruption costs that stage alone.
+Each stage has a digest of its inputs. A stage whose digest stands in `build/<shop>/stages.json` and whose output
+is still there is skipped; a digest is written only after the output is complete, so an interruption costs that stage
+alone.
 """
 
 from __future__ import annotations
@@ -253,12 +254,8 @@ def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
             start = time.perf_counter()
             model = fit(world.given, lambda line: workshop.say(f"{'':<9} {line}"))
             spent = time.perf_counter() - start
-        say = workshop.say
-        results.append(
-            evaluate(
-                world.given, model, world.test, baselines=baselines, fit_s=spent, say=lambda s: say(f"{'':<9} {s}")
-            )
-        )
+        found = evaluate(world.given, model, world.test, baselines=baselines, fit_s=spent, say=workshop.say)
+        results.append(found)
     return as_json(workshop.config, results)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: full ranking over all candidates, the user's training items masked, one code path for us and baselines."""
+"""Evaluation: full ranking over all candidates, training items masked, one code path for us and the baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 4_096  # users ranked between two progress lines; bounds what is held at
 
 @dataclass(frozen=True)
 class Evaluation:
-    """rows: one dict per method, name first, rates as fractions. left_out: why a baseline is missing. per_user: NDCG."""
+    """rows: a dict per method, rates as fractions. left_out: why a baseline is missing. per_user: NDCG."""
 
     users: int
     items: int

@@ -34,7 +34,7 @@ class Explanation:
     reasons: tuple[Reason, ...]
 
 
-def pattern_of(term: Term, item_label: str, user_label: str) -> str | None:
+def pattern_of(term: Term, item_label: str, user_label: str) -> str | None:  # noqa: PLR0911  a line per walk
     """The graph pattern a term walks, as Cypher between (a), a history item, and (b), the recommended one."""
     name = family(term).removeprefix("fresh_")
     a, b = f"(a:{item_label})", f"(b:{item_label})"

@@ -23,7 +23,7 @@ def gram(rows: Rows) -> np.ndarray:
 
 
 def ease(rows: Rows, ridge: float) -> np.ndarray:
-    """EASE (Steck 2019, eq. 8): B = I - P diag(1/P), P = (X^T X + ridge I)^-1; dense float32 [item, item], diagonal 0."""
+    """EASE (Steck 2019, eq. 8): B = I - P diag(1/P), P = (X^T X + ridge I)^-1; dense [item, item], diagonal 0."""
     g = torch.from_numpy(gram(rows))
     g.diagonal().add_(ridge)
     torch.linalg.cholesky(g, out=g)

@@ -41,7 +41,8 @@ def _spread(name: str, evidence: Evidence, weights: sp.csr_matrix, wanted: tuple
 
 def recency(evidence: Evidence, days: float) -> sp.csr_matrix:
     """Sparse [user, item] with exp(-age / days) of each pair's newest event: old customers fade as contexts."""
-    assert evidence.now is not None and evidence.histories.last is not None
+    assert evidence.now is not None
+    assert evidence.histories.last is not None
     return evidence.histories.matrix(np.exp(-(evidence.now - evidence.histories.last) / days))
 
 

@@ -1,4 +1,4 @@
-"""Heads: the learned function f over the terms of the pooled items. `linear` so far; one interface for those to come."""
+"""Heads: the learned function f over the terms of the pooled items."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ class LearnVectors(Protocol):
 
     def __call__(
         self, seen: InteractionLog, fold: Fold | None, start: RelationVectors | None
-    ) -> RelationVectors | None: ...
+    ) -> RelationVectors | None:
+        """Fit on `seen`; `fold` brings validation pairs, `start` weights of an earlier cut."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,7 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
         values, target, _ = _pooled(scorable, fold, users, blend, settings.pool_size)
         useful = target.any(1)
         samples.append((values[useful], target[useful]))
-        say(
-            f"fold {number + 1} of {len(folds)}: {len(scorable.terms)} terms, {useful.sum()} of {len(users)} users teach"
-        )
+        say(f"fold {number + 1} of {len(folds)}: {len(scorable.terms)} terms, {useful.sum()} of {len(users)}")
         del scorable
     head = fit_linear(*_joined(samples), seed=given.seed)
     report["validation"] = _validate(head, checked, folds[0].held_out[check], given.config.evaluation.k)

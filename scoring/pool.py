@@ -111,7 +111,7 @@ def learn_blend(
 
 
 def softmax_loss(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in nats of scores [user, item] against 0/1 targets, each row's targets divided by sqrt(their count)."""
+    """Cross-entropy in nats of scores [user, item]; a row of n targets weighs sqrt(n)."""
     target = target / target.sum(1, keepdim=True).clamp(min=1).sqrt()
     return -(torch.log_softmax(scores, 1) * target).sum() / target.sum().clamp(min=1e-9)
 

@@ -72,7 +72,7 @@ class Recommender:
         parts = self.model.head.contributions(values)
         if not terms:
             return np.asarray(parts.sum(-1))
-        return parts.sum(-1), {term.name: parts[..., n] for n, term in enumerate(self.model.terms)}
+        return np.asarray(parts.sum(-1)), {term.name: parts[..., n] for n, term in enumerate(self.model.terms)}
 
     def score_pairs(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
         """float32 [pair]: the score of users[n] for items[n]."""
@@ -119,7 +119,7 @@ class Recommender:
         for id_ in wanted:
             if id_ not in ids:
                 raise UnknownIdError(f"no {ids.node_type} {id_!r} in {self.bundle.shop}{_hint(id_, ids)}")
-        return ids.rows(list(wanted))
+        return np.asarray(ids.rows(list(wanted)))
 
     def _newcomer(self, history: Sequence[str]) -> Scorable:
         items = self._rows(self._items, history)
