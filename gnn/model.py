@@ -5,33 +5,60 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
-from torch_geometric.utils import degree
+from torch_geometric.utils import coalesce, degree, scatter
 
 from ..errors import ConfigError
 from ..kg.snapshot import REVERSE
+from ..loaders.catalogue import HELD_OUT, INTERACTED
 
-SMALLEST, LARGEST = 2, 3_000  # items an entity must have to pass something on
+SMALLEST, LARGEST = 2, 3_000  # items an entity must have to pass something on: fewer link nothing, more everything
 Key = tuple[str, str, str]
+
+
+def graph_for_training(data: HeteroData, item: str, text: np.ndarray | None, exclude: frozenset[str]) -> HeteroData:
+    """The part of a snapshot's graph an item encoder may see, as a new HeteroData.
+
+    `edge_index` of all relations but those in `exclude` and the users' events (the log gives them, cut at the right
+    moment; properties may be computed from later events and stay out too). `data[item].x` is the text, float32
+    [item, text dim], if there is one, and `data[item].hidden` a bool [item] mask of the items whose identity means
+    nothing: no event yet, or dropped out in this step.
+    """
+    graph, left_out = HeteroData(), exclude | {INTERACTED, HELD_OUT}
+    for label in data.node_types:
+        graph[label].num_nodes = data[label].num_nodes
+    for key in data.edge_types:
+        if key[1].removeprefix(REVERSE) not in left_out:
+            graph[key].edge_index = data[key].edge_index
+    if text is not None:
+        graph[item].x = torch.from_numpy(text)
+    graph[item].hidden = torch.zeros(int(data[item].num_nodes), dtype=torch.bool)
+    return graph
 
 
 class Spread(nn.Module):
     """D_target^-1/2 A^T D_source^-1/2 x over one edge set: the convolution of Kipf and Welling (2017) without weights.
 
-    The edges are an EdgeIndex [target, source] sorted by target: a product and its gradient are sparse matrix products,
-    and nothing is materialised per edge. (`matmul(transpose=True)` of PyG 2.8 has a wrong gradient off the square.)
+    The edges are an EdgeIndex [target, source] sorted by target, so a product and its gradient are sparse matrix
+    products and nothing is materialised per edge. (`matmul(transpose=True)` of PyG 2.8 has a wrong gradient off the
+    square.) An edge that occurs twice counts twice.
     """
 
-    def __init__(self, index: Tensor, sizes: tuple[int, int]) -> None:
+    index: EdgeIndex
+    weight: Tensor
+
+    def __init__(self, edge_index: Tensor, sizes: tuple[int, int]) -> None:
         super().__init__()
-        rows, _ = EdgeIndex(index.flip(0), sparse_size=sizes[::-1]).sort_by("row")
-        target, source = rows.as_tensor()
-        norm = degree(source, sizes[0])[source] * degree(target, sizes[1])[target]
-        self.index, self.weight = rows, norm.clamp(min=1).rsqrt()
+        rows, count = coalesce(edge_index.flip(0), torch.ones(edge_index.size(1)), reduce="sum")
+        target, source = rows
+        leaving, arriving = scatter(count, source, dim_size=sizes[0]), scatter(count, target, dim_size=sizes[1])
+        self.register_buffer("index", EdgeIndex(rows, sparse_size=sizes[::-1], sort_order="row"), persistent=False)
+        self.register_buffer("weight", count * (leaving[source] * arriving[target]).rsqrt(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 [source, d] -> [target, d]."""
@@ -45,54 +72,65 @@ class RelationalEncoder(nn.Module):
     h_0 = text W + free;  h_l = sum_r exp(g_rl) A_r h_(l-1);  item = unit(sum_l h_l).
     A_r is the normalised round trip over relation r (between items: one step, both ways). An item whose free vector
     is hidden still gets a vector from its text and its neighbours, so items without interactions are served too.
+
+    A team's own module has the same two methods: the constructor, and forward from the graph that
+    :func:`graph_for_training` describes to item vectors float32 [item, dim] (any length; they are normalised).
     """
 
-    def __init__(
-        self, data: HeteroData, item: str, *, dim: int, layers: int, exclude: frozenset[str], text_dim: int
-    ) -> None:
+    def __init__(self, data: HeteroData, item: str, dim: int, layers: int) -> None:
         super().__init__()
-        self.layers = layers
+        self.item, self.layers = item, layers
         self.free = nn.Parameter(torch.randn(int(data[item].num_nodes), dim) * 0.05)
-        self.project = nn.Linear(text_dim, dim, bias=False) if text_dim else None
-        trips = _round_trips(data, item, exclude)
+        self.project = nn.Linear(data[item].x.size(1), dim, bias=False) if "x" in data[item] else None
+        trips = _round_trips(data, item)
         self.relations = tuple(sorted({key[1] for key in trips}))
         self.trips = nn.ModuleList(trips.values())
         self.relation_of = [self.relations.index(key[1]) for key in trips]
         self.gates = nn.Parameter(torch.full((len(self.relations), layers), -1.0))
 
-    def forward(self, text: Tensor | None, hidden: Tensor) -> Tensor:
-        """Unit-length item vectors float32 [item, dim]; items of the mask `hidden`, bool [item], show no free vector."""
-        return F.normalize(self.propagate(text, hidden)[0], dim=1)
+    def forward(self, data: HeteroData) -> Tensor:
+        """Item vectors float32 [item, dim] of unit length."""
+        h = total = self._start(data)
+        for layer in range(self.layers if self.trips else 0):
+            h = torch.stack([part for _, part in self._spread(h, layer)]).sum(0)
+            total = total + h
+        return F.normalize(total, dim=1)
 
-    def propagate(self, text: Tensor | None, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """sum_l h_l float32 [item, dim], and R_s float32 [item, relation, dim]: each relation's part of it."""
-        h = self.free * (~hidden).unsqueeze(1)
-        if self.project is not None and text is not None:
-            h = h + self.project(text)
-        total, by_relation = h, h.new_zeros(len(h), len(self.relations), h.size(1))
-        for layer in range(self.layers if self.relations else 0):
-            parts = torch.zeros_like(by_relation)
-            for relation, trip in zip(self.relation_of, self.trips, strict=True):
-                gate = self.gates[relation, layer].exp()
-                parts = parts.index_add(1, torch.tensor([relation], device=h.device), (gate * trip(h)).unsqueeze(1))
-            h = parts.sum(1)
-            total, by_relation = total + h, by_relation + parts
-        return total, by_relation
+    def by_relation(self, data: HeteroData) -> Tensor:
+        """R_s, float32 [item, relation, dim]: the part of sum_l h_l that came over each relation."""
+        h = self._start(data)
+        total = h.new_zeros(len(h), len(self.relations), h.size(1))
+        for layer in range(self.layers if self.trips else 0):
+            reached = torch.zeros_like(total)
+            for relation, part in self._spread(h, layer):
+                reached[:, relation] += part
+            h, total = reached.sum(1), total + reached
+        return total
+
+    def _start(self, data: HeteroData) -> Tensor:
+        h: Tensor = self.free * (~data[self.item].hidden).unsqueeze(1)
+        return h if self.project is None else h + self.project(data[self.item].x)
+
+    def _spread(self, h: Tensor, layer: int) -> list[tuple[int, Tensor]]:
+        gates = self.gates[:, layer].exp()
+        return [(r, gates[r] * trip(h)) for r, trip in zip(self.relation_of, self.trips, strict=True)]
 
 
-def _round_trips(data: HeteroData, item: str, exclude: frozenset[str]) -> dict[Key, nn.Sequential]:
-    """Per relation of items the way out and back as two Spreads; relations between items are made symmetric."""
-    trips: dict[Key, nn.Sequential] = {}
+def _round_trips(data: HeteroData, item: str) -> dict[Key, nn.Module]:
+    """Per relation of items the way out and back as two Spreads; relations between items are one, made symmetric."""
+    trips: dict[Key, nn.Module] = {}
     n_items = int(data[item].num_nodes)
     for key in sorted(data.edge_types):
-        if key[0] != item or key[1].startswith(REVERSE) or key[1] in exclude:
+        source, relation, target = key
+        if source != item or relation.startswith(REVERSE):
             continue
         index = data[key].edge_index
-        if key[2] == item:
-            both = torch.cat([index, index.flip(0)], dim=1)
-            trips[key] = nn.Sequential(Spread(both[:, both[0] != both[1]], (n_items, n_items)))
+        if target == item:
+            index = torch.cat([index, index.flip(0)], dim=1)[:, (index[0] != index[1]).repeat(2)]
+            if index.size(1):
+                trips[key] = Spread(index, (n_items, n_items))
             continue
-        size = int(data[key[2]].num_nodes)
+        size = int(data[target].num_nodes)
         members = degree(index[1], size)[index[1]]
         index = index[:, (members >= SMALLEST) & (members < LARGEST)]
         if index.size(1):
@@ -100,21 +138,24 @@ def _round_trips(data: HeteroData, item: str, exclude: frozenset[str]) -> dict[K
     return trips
 
 
-def encoder_named(name: str) -> Any:
-    """The class a shop names: "relational", or "package.module:Class" of a team's own module.
-
-    Such a class takes (data, item, dim=, layers=, exclude=, text_dim=) and its forward(text, hidden) returns item
-    vectors float32 [item, dim].
+def make_encoder(name: str, data: HeteroData, item: str, dim: int, layers: int) -> nn.Module:
+    """The encoder a shop names: "relational", or "package.module:Class", a team's own nn.Module.
 
     Raises:
-        ConfigError: no such module or class.
+        ConfigError: no such module, or no class of torch.nn.Module in it.
     """
-    if name == "relational":
-        return RelationalEncoder
+    kind = RelationalEncoder if name == "relational" else _own(name)
+    return kind(data, item, dim, layers)
+
+
+def _own(name: str) -> type[nn.Module]:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ConfigError(f"gnn.model {name!r}: say none, relational, or package.module:Class")
     try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
+        kind = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as e:
         raise ConfigError(f"gnn.model {name!r} cannot be loaded: {e}") from None
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ConfigError(f"gnn.model {name!r} is no class of torch.nn.Module")
+    return kind

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from ..config import GnnSection
-from ..errors import CatalographError
+from ..errors import CatalographError, ConfigError
 from ..kg.log import InteractionLog
-from .model import RelationalEncoder, encoder_named
+from .embed import RelationVectors
+from .model import RelationalEncoder, graph_for_training, make_encoder
 
+__all__ = ["RelationVectors", "train_relational"]
 
-@dataclass(frozen=True)
-class RelationVectors:
-    """Trained vectors. scores of a user = unit(sum_k decay[k] items[h_k] @ projection) . items / temperature.
-
-    items: float32 [item, dim], unit length. by_relation: R_s, float32 [item, relation, dim]. decay: float32 [history],
-    newest first. projection: float32 [dim, dim]. validation: NDCG@10 per epoch. state: the weights, to start from.
-    """
-
-    items: np.ndarray
-    relations: tuple[str, ...]
-    by_relation: np.ndarray
-    decay: np.ndarray
-    projection: np.ndarray
-    temperature: float
-    validation: tuple[float, ...]
-    state: dict[str, Tensor]
-
-
-class _Ranker(nn.Module):
-    """Item vectors, and the query of a history: a decayed sum of the newest items times a matrix."""
-
-    def __init__(self, encoder: nn.Module, dim: int, history: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decay = nn.Parameter(torch.zeros(history))
-        self.projection = nn.Parameter(torch.eye(dim) + 0.01 * torch.randn(dim, dim))
-
-    def queries(self, items: Tensor, histories: Tensor) -> Tensor:
-        """float32 [event, dim] of unit length; histories int64 [event, history], len(items) = none."""
-        padded = torch.cat([items, items.new_zeros(1, items.size(1))])
-        summed = (padded[histories] * self.decay.exp()[None, :, None]).sum(1)
-        return F.normalize(summed @ self.projection, dim=1)
+WARM_UP = 50  # steps to the full learning rate, which then falls to LAST_RATE of it
+LAST_RATE = 0.05
+IN_BATCH = 0.25  # other targets of the batch among the negatives, as a share of the uniform ones: popular items
 
 
 def train_relational(
@@ -62,125 +38,208 @@ def train_relational(
     seed: int,
     device: str = "cpu",
     init: RelationVectors | None = None,
+    sequential: bool | None = None,
+    progress: bool = False,
 ) -> RelationVectors:
-    """Fit on the events of `log` (training only, sorted by user, oldest first).
+    """Fit on the events of `log` (training only, sorted by user, oldest first); of equal pairs the newest counts.
 
-    Loss: softmax at `temperature` of the true next item among sampled and in-batch items (van den Oord et al. 2018).
-    `valid` (users, items; int64 [n] pairs) stops the training and picks the epoch; without it all epochs run.
-    Equal seeds give equal results on the CPU.
+    Loss: softmax at `temperature` of the true item among sampled and in-batch ones (van den Oord et al. 2018), given
+    the user's items before it; or, unless `sequential` (default: the log has an order), a random few of the others.
+    `valid` (users, items; int64 [n] pairs) stops the training and picks the epoch. Without it there are as many epochs
+    as `init` was best after, else all. `init`, from the same graph, is where the weights start.
+    Equal seeds give equal results on the CPU; the generator of the caller is left as it was.
 
     Raises:
-        CatalographError: the loss is not finite.
+        ConfigError: gnn.model names no usable module.
+        CatalographError: nobody has two items to learn from, or the loss is not finite.
     """
-    torch.manual_seed(seed)
-    text_tensor = None if text is None else torch.from_numpy(text).to(device)
-    made = encoder_named(section.model)(
-        data,
-        item,
-        dim=section.dim,
-        layers=section.layers,
-        exclude=exclude,
-        text_dim=0 if text is None else text.shape[1],
+    pairs, ordered = _distinct(log), log.ordered if sequential is None else sequential
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        graph = graph_for_training(data, item, text, exclude).to(device)
+        ranker = _Ranker(make_encoder(section.model, graph, item, section.dim, section.layers), graph, item, section)
+        ranker = ranker.to(device)
+        if init is not None:
+            ranker.load_state_dict(init.state)
+        lessons = _Lessons(pairs, section, ordered)
+        if not len(lessons):
+            raise CatalographError("no user has two items to learn relation vectors from; set gnn.model = 'none'")
+        ranker.decay.requires_grad_(ordered)
+        epochs = init.best_epoch if valid is None and init is not None and init.best_epoch else section.epochs
+        measured, best = [], ranker.state_dict()
+        for epoch, loss in enumerate(_epochs(ranker, lessons, epochs, pairs)):
+            if valid is not None:
+                measured.append(_ndcg(_vectors(ranker, pairs, ordered, ()), pairs, valid))
+            if progress:
+                found = f", validation NDCG@10 {measured[-1]:.4f}" if measured else ""
+                print(f"gnn epoch {epoch + 1}: loss {loss:.3f}{found}", file=sys.stderr)
+            if not measured or epoch == int(np.argmax(measured)):
+                best = {name: value.clone() for name, value in ranker.state_dict().items()}
+            elif epoch - int(np.argmax(measured)) >= section.patience:
+                break
+        ranker.load_state_dict(best)
+        return _vectors(ranker, pairs, ordered, tuple(measured), whole=True)
+
+
+class _Ranker(nn.Module):
+    """Item vectors, and the query of a history: a decayed sum of its items times a matrix."""
+
+    def __init__(self, encoder: nn.Module, graph: HeteroData, item: str, section: GnnSection) -> None:
+        super().__init__()
+        self.encoder, self.section = encoder, section
+        self.graph, self.store = graph, graph[item]
+        self.decay = nn.Parameter(torch.zeros(section.history))
+        self.projection = nn.Parameter(torch.eye(section.dim) + 0.01 * torch.randn(section.dim, section.dim))
+
+    def items(self, hidden: Tensor) -> Tensor:
+        """Unit vectors float32 [item, dim], the items of bool [item] `hidden` without their identity."""
+        self.store.hidden = hidden
+        vectors, shape = self.encoder(self.graph), (len(hidden), self.section.dim)
+        if tuple(vectors.shape) != shape:
+            raise ConfigError(f"gnn.model {self.section.model!r} gives {tuple(vectors.shape)}; it must give {shape}")
+        return F.normalize(vectors, dim=1)
+
+    def queries(self, items: Tensor, histories: Tensor) -> Tensor:
+        """Unit vectors float32 [event, dim]; histories int64 [event, history], len(items) = none."""
+        padded = torch.cat([items, items.new_zeros(1, items.size(1))])
+        summed = (padded[histories] * self.decay.exp()[None, :, None]).sum(1)
+        return F.normalize(summed @ self.projection, dim=1)
+
+    def loss(self, histories: Tensor, targets: Tensor, unseen: Tensor) -> Tensor:
+        """Mean cross entropy of the targets int64 [event] among themselves, drawn items and each other."""
+        section = self.section
+        dropped = torch.rand(len(unseen), device=unseen.device) < section.id_dropout
+        items = self.items(unseen | dropped)
+        query = self.queries(items, histories) / section.temperature
+        drawn = torch.randint(len(items), (section.negatives,), device=items.device)
+        others = torch.randint(len(targets), (int(section.negatives * IN_BATCH),), device=items.device)
+        negatives = torch.cat([drawn, targets[others]])
+        right = (query * items[targets]).sum(1, keepdim=True)
+        wrong = (query @ items[negatives].T).masked_fill(targets[:, None] == negatives[None], -torch.inf)
+        return F.cross_entropy(torch.cat([right, wrong], 1), torch.zeros_like(targets))
+
+
+@dataclass(frozen=True)
+class _Lessons:
+    """Batches of (histories int64 [event, history], targets int64 [event]) out of a log of distinct pairs."""
+
+    pairs: InteractionLog
+    section: GnnSection
+    ordered: bool
+
+    def __len__(self) -> int:
+        """Events with another item of the same user before them (or, unordered, anywhere)."""
+        per_user = np.bincount(self.pairs.user)
+        return int((per_user - self.ordered)[per_user > 1].sum())
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All lessons once, in a new order."""
+        histories = self._before() if self.ordered else self._others()
+        rows = torch.from_numpy(np.flatnonzero(histories[:, 0] < self.pairs.n_items))
+        for batch in rows[torch.randperm(len(rows))].split(self.section.batch_size):
+            yield torch.from_numpy(histories[batch]), torch.from_numpy(self.pairs.item[batch])
+
+    def _before(self) -> np.ndarray:
+        """The items of the same user one, two, … events back; n_items where there is none."""
+        back = np.arange(len(self.pairs))[:, None] - 1 - np.arange(self.section.history)
+        same = (back >= 0) & (self.pairs.user[np.maximum(back, 0)] == self.pairs.user[:, None])
+        return np.asarray(np.where(same, self.pairs.item[np.maximum(back, 0)], self.pairs.n_items))
+
+    def _others(self) -> np.ndarray:
+        """Other items of the same user, drawn without repetition: the next ones round a shuffled circle."""
+        user, n = self.pairs.user, len(self.pairs)
+        shuffled = np.lexsort((torch.rand(n).numpy(), user))  # rows of the log; each user's stay together
+        sizes = np.bincount(user, minlength=self.pairs.n_users)[user]
+        first = np.searchsorted(user, user)
+        step = 1 + np.arange(self.section.history)
+        place = first[:, None] + (np.arange(n)[:, None] - first[:, None] + step) % sizes[:, None]
+        found = np.where(step < sizes[:, None], self.pairs.item[shuffled[place]], self.pairs.n_items)
+        histories: np.ndarray = np.empty_like(found)
+        histories[shuffled] = found
+        return histories
+
+
+def _epochs(ranker: _Ranker, lessons: _Lessons, epochs: int, pairs: InteractionLog) -> Iterator[float]:
+    """Train; yields the mean loss after each epoch."""
+    section, device = ranker.section, ranker.projection.device
+    unseen = torch.from_numpy(_unseen(pairs)).to(device)
+    optimizer = torch.optim.Adam(ranker.parameters(), lr=section.learning_rate)
+    total = epochs * -(-len(lessons) // section.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / WARM_UP, 1.0) * max(LAST_RATE, 1 - step / total)
     )
-    model = _Ranker(made, section.dim, section.history).to(device)
-    if init is not None:
-        model.load_state_dict(init.state)
-    histories, targets = _examples(log, section.history)
-    bought = torch.from_numpy(np.bincount(log.item, minlength=log.n_items) > 0).to(device)
-    steps = section.epochs * -(-len(targets) // section.batch_size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=section.learning_rate)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=steps)
-    measured: list[float] = []
-    best = {name: value.clone() for name, value in model.state_dict().items()}
-    for epoch in range(section.epochs):
-        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed * 1000 + epoch))
-        for batch in order.split(section.batch_size):
-            loss = _loss(model, text_tensor, histories[batch].to(device), targets[batch].to(device), bought, section)
-            if not torch.isfinite(loss):
-                raise CatalographError(f"the GNN's loss is {loss.item()} in epoch {epoch}; lower gnn.learning_rate")
+    for epoch in range(epochs):
+        ranker.train()
+        losses = []
+        for histories, targets in lessons.epoch():
+            loss = ranker.loss(histories.to(device), targets.to(device), unseen)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-        if valid is not None:
-            measured.append(_ndcg(model, text_tensor, bought, log, valid, section.history))
-            if measured[-1] < max(measured) and epoch - int(np.argmax(measured)) >= section.patience:
-                break
-        if valid is None or measured[-1] == max(measured):
-            best = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(best)
-    return _result(model, text_tensor, bought, section, tuple(measured))
+            losses.append(loss.item())
+        if not np.isfinite(losses).all():
+            raise CatalographError(f"the loss of the GNN is not finite in epoch {epoch + 1}; lower gnn.learning_rate")
+        ranker.eval()
+        yield float(np.mean(losses))
 
 
-def _examples(log: InteractionLog, history: int) -> tuple[Tensor, Tensor]:
-    """For each event with a past: the user's `history` events before it, newest first (n_items = none), and its item."""
-    past = newest(log, history, shift=1)
-    useful = past[:, 0] < log.n_items
-    return torch.from_numpy(past[useful]), torch.from_numpy(log.item[useful])
+def _distinct(log: InteractionLog) -> InteractionLog:
+    """The newest event of each (user, item) pair."""
+    key = log.user * log.n_items + log.item
+    newest = len(log) - 1 - np.unique(key[::-1], return_index=True)[1]
+    return log.where(np.sort(newest))
 
 
-def newest(log: InteractionLog, history: int, *, shift: int) -> np.ndarray:
-    """int64 [event, history]: items of the same user `shift`, shift + 1, … events back; n_items where there is none."""
-    back = np.arange(len(log))[:, None] - shift - np.arange(history)[None]
-    same = (back >= 0) & (log.user[np.maximum(back, 0)] == log.user[:, None])
-    return np.where(same, log.item[np.maximum(back, 0)], log.n_items)
-
-
-def _loss(
-    model: _Ranker, text: Tensor | None, histories: Tensor, targets: Tensor, bought: Tensor, section: GnnSection
-) -> Tensor:
-    dropped = torch.rand(len(bought), device=bought.device) < section.id_dropout
-    items = model.encoder(text, ~bought | dropped)
-    query = model.queries(items, histories)
-    sampled = torch.randint(len(items), (section.negatives,), device=items.device)
-    in_batch = targets[torch.randint(len(targets), (section.negatives // 4,), device=items.device)]
-    negatives = torch.cat([sampled, in_batch])
-    right = (query * items[targets]).sum(1, keepdim=True) / section.temperature
-    wrong = (query @ items[negatives].T) / section.temperature
-    wrong = wrong.masked_fill(targets[:, None] == negatives[None], -torch.inf)
-    return F.cross_entropy(torch.cat([right, wrong], 1), torch.zeros_like(targets))
+def _unseen(pairs: InteractionLog) -> np.ndarray:
+    """bool [item]: no event tells anything about it."""
+    return np.asarray(np.bincount(pairs.item, minlength=pairs.n_items) == 0)
 
 
 @torch.no_grad()
-def _ndcg(
-    model: _Ranker,
-    text: Tensor | None,
-    bought: Tensor,
-    log: InteractionLog,
-    valid: tuple[np.ndarray, np.ndarray],
-    history: int,
-) -> float:
-    """NDCG@10 on held-out pairs, each pair judged alone, the user's events masked."""
-    users, wanted = valid
-    distinct, row = np.unique(users, return_inverse=True)
-    ends = np.searchsorted(log.user, distinct, side="right") - 1
-    items = model.encoder(text, ~bought)
-    query = model.queries(items, torch.from_numpy(newest(log, history, shift=0)[ends]).to(items.device))
-    scores = (query @ items.T).cpu()
-    place = np.searchsorted(distinct, log.user).clip(max=len(distinct) - 1)
-    seen = distinct[place] == log.user
-    scores[place[seen], log.item[seen]] = -torch.inf
-    of_pair = scores[row]
-    rank = (of_pair > of_pair[torch.arange(len(wanted)), torch.from_numpy(wanted)][:, None]).sum(1).numpy()
-    return float(np.where(rank < 10, 1 / np.log2(rank + 2.0), 0).mean())
-
-
-@torch.no_grad()
-def _result(
-    model: _Ranker, text: Tensor | None, bought: Tensor, section: GnnSection, measured: tuple[float, ...]
+def _vectors(
+    ranker: _Ranker, pairs: InteractionLog, ordered: bool, measured: tuple[float, ...], *, whole: bool = False
 ) -> RelationVectors:
-    items = model.encoder(text, ~bought)
-    relations: tuple[str, ...] = ()
-    parts = torch.zeros(len(items), 0, section.dim)
-    if isinstance(model.encoder, RelationalEncoder):
-        parts, relations = model.encoder.propagate(text, ~bought)[1], model.encoder.relations
+    """The result as it stands; R_s and the state only when `whole`."""
+    items = ranker.items(torch.from_numpy(_unseen(pairs)).to(ranker.projection.device))
+    parts, relations = items.new_zeros(len(items), 0, items.size(1)), tuple[str, ...]()
+    if whole and isinstance(ranker.encoder, RelationalEncoder):
+        parts, relations = ranker.encoder.by_relation(ranker.graph), ranker.encoder.relations
+    longest = int(np.bincount(pairs.user).max())
+    decay = ranker.decay.exp().cpu().numpy() if ordered else np.ones(longest, np.float32)
     return RelationVectors(
         items.cpu().numpy(),
         relations,
         parts.cpu().numpy(),
-        model.decay.exp().cpu().numpy(),
-        model.projection.cpu().numpy(),
-        section.temperature,
+        decay,
+        ranker.projection.detach().cpu().numpy(),
+        ranker.section.temperature,
         measured,
-        {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+        {name: value.detach().cpu().clone() for name, value in ranker.state_dict().items()} if whole else {},
     )
+
+
+def _ndcg(vectors: RelationVectors, pairs: InteractionLog, valid: tuple[np.ndarray, np.ndarray]) -> float:
+    """Mean NDCG@10 of held-out pairs, each judged alone, the user's training items masked."""
+    users, row = np.unique(valid[0], return_inverse=True)
+    gains = np.zeros(len(row))
+    histories, seen = _profiles(pairs, vectors.decay, users)
+    queries = vectors.queries(histories)
+    for start in range(0, len(users), 512):
+        scores = queries[start : start + 512] @ vectors.items.T
+        scores[seen[start : start + 512].nonzero()] = -np.inf
+        here = np.flatnonzero((row >= start) & (row < start + 512))
+        of_pair = scores[row[here] - start]
+        rank = (of_pair > of_pair[np.arange(len(here)), valid[1][here]][:, None]).sum(1)
+        gains[here] = np.where(rank < 10, 1 / np.log2(rank + 2.0), 0)
+    return float(gains.mean())
+
+
+def _profiles(pairs: InteractionLog, decay: np.ndarray, users: np.ndarray) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """[user, item] of the given users: the weights of their histories, and 1 for every item they have."""
+    back = np.searchsorted(pairs.user, pairs.user, side="right") - 1 - np.arange(len(pairs))
+    weight = np.where(back < len(decay), decay[np.minimum(back, len(decay) - 1)], 0).astype(np.float32)
+    shape = (pairs.n_users, pairs.n_items)
+    place = (pairs.user, pairs.item)
+    weights = sp.csr_matrix((weight, place), shape=shape)[users]
+    return weights, sp.csr_matrix((np.ones_like(weight), place), shape=shape)[users]
