@@ -45,7 +45,7 @@ class LadybugStore:
         """See :class:`~catalograph.kg.store.GraphStore`."""
         schema = check_graph(nodes, edges)
         wanted = Counts({k: t.num_rows for k, t in nodes.items()}, {k: t.num_rows for k, t in edges.items()})
-        with self._replacing() as database:
+        with self._locked(), self._replacing() as database:
             create(database, schema)
             copy(database, nodes, edges, schema)
             counts = count(database, schema)
@@ -55,46 +55,49 @@ class LadybugStore:
 
     def apply(self, batch: Batch) -> Counts:
         """See :class:`~catalograph.kg.store.GraphStore`; costs a copy of the file, about 0.1 s for 100 MiB."""
-        if not holds_batch(self._open(), batch.id):
-            check_batch(batch, self.schema(), lambda label: self.nodes(label)["id"])
-            with self._replacing(keep=True) as database:
-                merge(database, batch)
+        with self._locked():
+            self.close()  # another process may have changed the graph since we opened it
+            if not holds_batch(self._open(), batch.id):
+                check_batch(batch, self.schema(), lambda label: self.nodes(label)["id"])
+                with self._replacing(keep=True) as database:
+                    merge(database, batch)
         return self.counts()
 
     @contextmanager
     def _replacing(self, *, keep: bool = False) -> Iterator[Any]:
         """A database on a new file (a copy of the old one to `keep` it) that takes the old one's place at the end."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_name(self._path.name + ".part")
-        with self._locked():
-            _remove(part)
+        _remove(part)
+        try:
+            if keep:
+                shutil.copyfile(self._path, part)
+            database = opened(part, read_only=False)
             try:
-                if keep:
-                    shutil.copyfile(self._path, part)
-                database = opened(part, read_only=False)
-                try:
-                    yield database
-                    execute(database, "CHECKPOINT")
-                finally:
-                    database.close()
-                _sync(part)
-                self.close()
-                os.replace(part, self._path)
-                _sync(self._path.parent)
-            except QueryError as e:
-                raise StoreError(f"{self._path}: not written, the old graph stays ({e})") from None
-            except OSError as e:
-                raise StoreError(f"{self._path}: not written, the old graph stays ({e.strerror})") from None
+                yield database
+                execute(database, "CHECKPOINT")
             finally:
-                _remove(part)
+                database.close()
+            _sync(part)
+            self.close()
+            os.replace(part, self._path)
+            _sync(self._path.parent)
+        except QueryError as e:
+            raise StoreError(f"{self._path}: not written, the old graph stays ({e})") from None
+        except OSError as e:
+            raise StoreError(f"{self._path}: not written, the old graph stays ({e.strerror})") from None
+        finally:
+            _remove(part)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = FileLock(self._path.with_name(self._path.name + ".lock"), timeout=0)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._path.with_name(self._path.name + ".lock"), timeout=0)
             lock.acquire()
         except Timeout:
             raise StoreError(f"{self._path}: another process is writing this graph; wait for it to end") from None
+        except OSError as e:
+            raise StoreError(f"{self._path}: cannot be written ({e.strerror})") from None
         try:
             yield
         finally:
