@@ -1,17 +1,19 @@
 """The README does what it says: its examples run, on a small stand-in for the demo shop; its links lead somewhere."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 from shops import SHOP, make_shop
 from typer.main import get_command
 
 from catalograph.cli import app, main
-from catalograph.config import load_config
+from catalograph.config import PropertySpec, Section, ShopConfig, load_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -82,3 +84,38 @@ def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert missing == []
+
+
+def sections_of(model, name=""):
+    """heading -> class, for every table shop.toml may have."""
+    for key, field in model.model_fields.items():
+        for section, many in _sections_in(field.annotation):
+            yield f"{name}{key}{'.NAME' if many is dict else ''}", section
+            yield from sections_of(section, f"{name}{key}.")
+
+
+def _sections_in(annotation, many=None):
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [(annotation, many)]
+    return [found for part in get_args(annotation) for found in _sections_in(part, get_origin(annotation))]
+
+
+def as_toml(field):
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is None:
+        return ""
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value, default=str)}`"
+
+
+def test_the_reference_has_every_key_with_its_default():
+    text = (ROOT / "docs/shop-toml.md").read_text("utf-8")
+    told = {}
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        heading, _, body = part.partition("\n")
+        told[heading.strip("[]")] = dict(re.findall(r"^\| `(\w+)` \| (.*?) ?\| ", body, re.MULTILINE))
+    sections = {name: cls for name, cls in sections_of(ShopConfig) if cls is not PropertySpec}
+    assert told == {
+        name: {key: as_toml(field) for key, field in cls.model_fields.items()} for name, cls in sections.items()
+    }
