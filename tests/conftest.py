@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from shops import make_shop  # noqa: E402
+from shops import make_shop
 
 
 @pytest.fixture(autouse=True, scope="session")
