@@ -34,22 +34,32 @@ def bought_together(events: pl.DataFrame, section: BasketsSection) -> pl.DataFra
     """Item pairs that share baskets of these events, in both directions: source, target, count, last_at (int64 ms).
 
     Pairs in fewer than `min_count` baskets are left out; an item keeps its `per_item` most frequent partners.
+    `last_at` is the newest event of the newest basket they share.
     """
-    ids = events["item"].unique().sort()
-    code = pl.col("item").replace_strict(ids, pl.Series(range(len(ids)), dtype=pl.UInt32), return_dtype=pl.UInt32)
-    lines = events.lazy().select("basket", code, "at").group_by("basket", "item").agg(pl.col("at").max())
-    joined = lines.join(lines, on="basket").filter(pl.col("item") < pl.col("item_right"))
-    counted = joined.group_by("item", "item_right").agg(
-        count=pl.len().cast(pl.Int64), last_at=pl.max_horizontal("at", "at_right").max()
-    )
-    half = (
-        counted.filter(pl.col("count") >= section.min_count)
-        .rename({"item": "source", "item_right": "target"})
-        .collect()
-    )
-    mirrored = half.select(pl.col("target").alias("source"), pl.col("source").alias("target"), "count", "last_at")
+    ids, last_at = events["item"].unique().sort(), events.group_by("basket").agg(last_at=pl.col("at").max())
+    first, second, count, basket = _shared(events, ids)
+    strong = count >= section.min_count
+    half = pl.DataFrame({"source": first, "target": second, "count": count, "basket": basket}).filter(strong)
+    mirrored = half.select(pl.col("target").alias("source"), pl.col("source").alias("target"), "count", "basket")
     both = pl.concat([half, mirrored]).sort("source", "count", "target", descending=[False, True, False])
-    kept = both.group_by("source", maintain_order=True).head(section.per_item)
-    return kept.with_columns(pl.Series(end, ids.gather(kept[end])) for end in ("source", "target")).sort(
-        "source", "target"
-    )
+    kept = both.group_by("source", maintain_order=True).head(section.per_item).join(last_at, on="basket", how="left")
+    named = kept.with_columns(pl.Series(end, ids.gather(kept[end])) for end in ("source", "target"))
+    return named.select("source", "target", "count", "last_at").sort("source", "target")
+
+
+def _shared(events: pl.DataFrame, ids: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """first < second (rows of `ids`), how many baskets they share and the newest of these, all int64 [pair].
+
+    One sort of pair and basket in a single integer: several times faster than grouping by two columns.
+    """
+    codes = pl.Series(range(len(ids)), dtype=pl.Int64)
+    item = pl.col("item").replace_strict(ids, codes, return_dtype=pl.Int64)
+    lines = events.lazy().select("basket", item).unique()
+    baskets = int(events["basket"].to_numpy().max()) + 1
+    pair = pl.col("item") * len(ids) + pl.col("item_right")
+    together = lines.join(lines, on="basket").filter(pl.col("item") < pl.col("item_right"))
+    code = together.select(pair * baskets + pl.col("basket")).collect().to_series().sort().to_numpy()
+    pairs = code // baskets
+    ends = np.flatnonzero(np.diff(pairs, append=-1))
+    found = pairs[ends]
+    return found // len(ids), found % len(ids), np.diff(ends, prepend=-1), code[ends] % baskets
