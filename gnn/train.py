@@ -56,9 +56,9 @@ def train_relational(
     pairs, ordered = _distinct(log), log.ordered if sequential is None else sequential
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(seed)
-        graph = graph_for_training(data, item, text, exclude).to(device)
-        ranker = _Ranker(make_encoder(section.model, graph, item, section.dim, section.layers), graph, item, section)
-        ranker = ranker.to(device)
+        graph = graph_for_training(data, item, text, exclude)
+        encoder = make_encoder(section.model, graph, item, section.dim, section.layers)
+        ranker = _Ranker(encoder, graph.to(device), item, section).to(device)  # made on the CPU: one start everywhere
         if init is not None:
             ranker.load_state_dict(init.state)
         lessons = _Lessons(pairs, section, ordered)
@@ -105,11 +105,17 @@ class _Ranker(nn.Module):
         summed = (padded[histories] * self.decay.exp()[None, :, None]).sum(1)
         return F.normalize(summed @ self.projection, dim=1)
 
+    def _dropped(self, n_items: int) -> Tensor:
+        """bool [item]: hidden in this step, so that text and neighbours learn to speak for it. Nobody when there are
+        neither: nothing would be left of the item."""
+        informed = "x" in self.store or bool(self.graph.edge_types)
+        share = self.section.id_dropout if informed else 0.0
+        return torch.rand(n_items, device=self.projection.device) < share
+
     def loss(self, histories: Tensor, targets: Tensor, unseen: Tensor) -> Tensor:
         """Mean cross entropy of the targets int64 [event] among themselves, drawn items and each other."""
         section = self.section
-        dropped = torch.rand(len(unseen), device=unseen.device) < section.id_dropout
-        items = self.items(unseen | dropped)
+        items = self.items(unseen | self._dropped(len(unseen)))
         query = self.queries(items, histories) / section.temperature
         drawn = torch.randint(len(items), (section.negatives,), device=items.device)
         others = torch.randint(len(targets), (int(section.negatives * IN_BATCH),), device=items.device)

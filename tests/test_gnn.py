@@ -178,12 +178,25 @@ def held_out(log):
     return log.where(~last), (log.user[last], log.item[last])
 
 
+def ndcg(vectors, seen, valid):
+    """NDCG@10 spelt out, one user after the other."""
+    gains = []
+    for user, item in zip(*valid, strict=True):
+        known = seen.item[seen.user == user]
+        scores = (vectors.queries([known[::-1].tolist()]) @ vectors.items.T)[0]
+        scores[known] = -np.inf
+        rank = int((scores > scores[item]).sum())
+        gains.append(1 / np.log2(rank + 2) if rank < 10 else 0)
+    return np.mean(gains)
+
+
 def test_validation_stops_early_and_keeps_the_best(log):
     seen, valid = held_out(log)
     patient = SECTION.model_copy(update={"epochs": 30, "patience": 1})
     vectors = train(graph(), seen, patient, valid=valid)
     assert len(vectors.validation) == vectors.best_epoch + 1 < 30
     assert max(vectors.validation) > 0.25  # one of the nine unseen items of the cluster: chance is 0.05
+    assert ndcg(vectors, seen, valid) == pytest.approx(max(vectors.validation))
     warm = train(graph(), log, patient, init=vectors)
     assert warm.validation == ()
     assert (warm.items != vectors.items).any()
