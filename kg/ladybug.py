@@ -161,7 +161,7 @@ class LadybugStore:
     ) -> pa.Table:
         """Typed text, behind the gate, in a process that can be killed."""
         self.schema()  # a missing or broken file is told apart from a bad query
-        return worker.ask(self._path, check(text), parameters, timeout_s=timeout_s, max_rows=max_rows)
+        return worker.ask(self._path, check(text, parameters), parameters, timeout_s=timeout_s, max_rows=max_rows)
 
     def close(self) -> None:
         """Let go of the file."""

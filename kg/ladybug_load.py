@@ -19,16 +19,18 @@ from .schema import ARROW_TYPES, META, ColumnType, Schema
 from .store import Batch, Counts
 
 TYPES: Mapping[ColumnType, str] = {"bool": "BOOL", "int64": "INT64", "float64": "DOUBLE", "string": "STRING"}
+NO_PAIR = EdgeKey(META, "", META)  # never has an edge
 
 
 def create(database: Any, schema: Schema) -> None:
     """Tables, the two macros that Neo4j has as functions, and one node that keeps the schema readable."""
+    execute(database, f"CREATE NODE TABLE {META}(id STRING, value STRING, PRIMARY KEY(id))")
     for label, columns in schema.nodes.items():
         execute(database, f"CREATE NODE TABLE {quoted(label)}(id STRING{_declared(columns)}, PRIMARY KEY(id))")
     for relation, keys in schema.relations().items():
-        ends = ", ".join(f"FROM {quoted(key.source)} TO {quoted(key.target)}" for key in keys)
+        # A type with one pair of labels would answer OPTIONAL MATCH against its direction as if it went that way.
+        ends = ", ".join(f"FROM {quoted(key.source)} TO {quoted(key.target)}" for key in (*keys, NO_PAIR))
         execute(database, f"CREATE REL TABLE {quoted(relation)}({ends}{_declared(schema.unified(relation))})")
-    execute(database, f"CREATE NODE TABLE {META}(id STRING, value STRING, PRIMARY KEY(id))")
     execute(database, "CREATE MACRO type(r) AS label(r)")
     execute(database, "CREATE MACRO toInteger(x) AS CAST(x AS INT64)")
     kept = {"nodes": schema.nodes, "edges": [[list(key), columns] for key, columns in schema.edges.items()]}
@@ -50,12 +52,11 @@ def copy(database: Any, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, p
         if table.num_rows:
             ordered = table.select(["id", *schema.nodes[label]])
             execute(database, f"COPY {quoted(label)} FROM $rows", {"rows": ordered})
-    relations = schema.relations()
     for key, table in edges.items():
         if table.num_rows:
-            ends = f" (from='{key.source}', to='{key.target}')" if len(relations[key.relation]) > 1 else ""
             ordered = _with_all(table, schema.unified(key.relation))
-            execute(database, f"COPY {quoted(key.relation)} FROM $rows{ends}", {"rows": ordered})
+            text = f"COPY {quoted(key.relation)} FROM $rows (from='{key.source}', to='{key.target}')"
+            execute(database, text, {"rows": ordered})
 
 
 def count(database: Any, schema: Schema) -> Counts:

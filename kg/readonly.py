@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Container
 
 from ..errors import QueryError
 
@@ -41,18 +42,18 @@ TOKEN = re.compile(
   | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
   | (?P<parameter>\$[A-Za-z_]\w*)
   | (?P<word>[^\W\d]\w*)
-  | (?P<sign>[()\[\]{}.,:|<>=+\-*/%^!&])
+  | (?P<sign>[()\[\]{}.,:|<>=~+\-*/%^!&])
     """,
     re.VERBOSE | re.DOTALL,
 )
 OWNERS = ("word", "quoted", "parameter")  # what a property may belong to, besides brackets
 
 
-def check(text: str) -> str:
-    """The same text when it only reads.
+def check(text: str, given: Container[str] | None = None) -> str:
+    """The same text when it only reads and uses no parameter but the `given` ones (None: any).
 
     Raises:
-        QueryError: naming the first word or sign that is not allowed.
+        QueryError: naming the first word, sign or parameter that is not allowed.
     """
     if "\\u" in text.lower():
         raise QueryError("the query holds a \\u escape, which can hide words; write the character itself")
@@ -65,6 +66,8 @@ def check(text: str) -> str:
         after = tokens[place + 1][1] if place + 1 < len(tokens) else ""
         if kind == "quoted" and after == "(":
             raise QueryError(f"a quoted function name {word} is not allowed")
+        if kind == "parameter" and given is not None and word[1:] not in given:
+            raise QueryError(f"the query uses {word}, which is not given")  # an engine would read it as null
         if kind == "word":
             _check_word(word, tokens[:place][-2:], after)
     return text
