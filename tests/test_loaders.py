@@ -2,6 +2,8 @@
 
 import datetime as dt
 import gzip
+import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -584,3 +586,14 @@ def test_bad_files_are_named_in_one_line(tmp_path, name):
         load(tmp_path, settings, **files)
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
+
+
+SETTINGS = Path(__file__).parents[1] / "docs/shop-toml.md"
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"^```toml\n(.*?)^```", SETTINGS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+)
+def test_the_reference_shows_settings_that_are_read(tmp_path, block):
+    (tmp_path / "shop.toml").write_text(block, encoding="utf-8")
+    assert load_config(tmp_path / "shop.toml").shop.data == tmp_path / "files"
