@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SHOP := examples/online-retail/shop.toml
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-neo4j-latest check bench neo4j clean
 
 demo: $(READY)
 	$(BIN)/catalograph rebuild $(SHOP)
@@ -13,6 +13,14 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The store's contract and faults on the newest Neo4j line; needs Java 21 or 25.
+test-neo4j-latest: $(READY)
+	NEO4J_VERSION=2025.11.2 $(BIN)/python -m pytest -k neo4j
+
+# A server to try things on: NEO4J_PASSWORD=… make neo4j
+neo4j: $(READY)
+	$(BIN)/python tests/neo4j/server.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -36,7 +36,7 @@ def bought_together(events: pl.DataFrame, section: BasketsSection) -> pl.DataFra
     Pairs in fewer than `min_count` baskets are left out; an item keeps its `per_item` most frequent partners.
     `last_at` is the newest event of the newest basket they share.
     """
-    ids, last_at = events["item"].unique().sort(), events.group_by("basket").agg(last_at=pl.col("at").max())
+    ids, last_at = events["item"].unique().sort(), events.group_by("basket").agg(last_at=pl.col("at").min())
     first, second, count, basket = _shared(events, ids)
     strong = count >= section.min_count
     half = pl.DataFrame({"source": first, "target": second, "count": count, "basket": basket}).filter(strong)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -9,8 +11,14 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "neo4j"))
 
+import server
 from shops import make_shop
+
+from catalograph.kg.bolt import Bolt
+
+NEO4J_VERSION = os.environ.get("NEO4J_VERSION", server.LTS)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,3 +40,35 @@ def built(tmp_path_factory):
     toml = make_shop(folder / "shop")
     rebuild(open_workshop(toml, out=folder / "build", device="cpu"))
     return toml, folder / "build"
+
+
+@pytest.fixture(scope="session")
+def neo4j_server(tmp_path_factory):
+    """A real Neo4j Community server, started once; the credentials stand in the environment.
+
+    Where Java or Maven is missing its tests are skipped; in CI that is a failure.
+    """
+    lacking = server.missing(NEO4J_VERSION)
+    if lacking and not os.environ.get("CI"):
+        pytest.skip(f"Neo4j: {lacking}")
+    assert not lacking, lacking
+    running = server.Server(tmp_path_factory.mktemp("neo4j"), secrets.token_urlsafe(12), version=NEO4J_VERSION)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("NEO4J_USERNAME", "neo4j")
+        environment.setenv("NEO4J_PASSWORD", running.password)
+        running.start()
+        yield running
+        running.kill()
+
+
+@pytest.fixture
+def neo4j_url(neo4j_server):
+    """The address of an empty database."""
+    bolt = Bolt(neo4j_server.url)
+    with bolt.session("WRITE") as session:
+        session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10000 ROWS").consume()
+        for kind in ("CONSTRAINT", "INDEX"):
+            for name in session.run(f"SHOW {kind} YIELD name, type WHERE type <> 'LOOKUP' RETURN name").value():
+                session.run(f"DROP {kind} `{name}`").consume()
+    bolt.close()
+    return neo4j_server.url

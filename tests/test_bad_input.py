@@ -3,13 +3,12 @@
 import gzip
 
 import pytest
+from shops import SHOP, make_shop
 
 from catalograph.cli import main
 from catalograph.config import load_config
 from catalograph.errors import CatalographError
 from catalograph.loaders.load import load_catalogue
-
-from shops import SHOP, make_shop
 
 
 def edit(file, old, new, count=1):

@@ -291,6 +291,7 @@ u,a,2024-03-03,3,3,Oslo
 u,c,2024-04-01,1,99,Bonn
 v,a,2024-03-05,1,8,Kyiv
 v,b,2024-03-31T23:59:59,4,5,
+v,c,2024-04-01,1,99,Bonn
 """
 AT = '[split]\nmethod = "time"\nat = 2024-04-01\n'
 DAY = 86_400_000
@@ -307,7 +308,7 @@ def test_one_edge_a_pair_with_its_sums(tmp_path):
         ("v", "a", 1, 1.0, MARCH + 4 * DAY, MARCH + 4 * DAY),
         ("v", "b", 1, 4.0, MARCH + 31 * DAY - 1000, MARCH + 31 * DAY - 1000),
     ]
-    assert ends(found, "User", "HELD_OUT", "Item") == [("u", "c")]
+    assert ends(found, "User", "HELD_OUT", "Item") == [("u", "c"), ("v", "c")]
 
 
 def test_events_are_oldest_first_per_user(tmp_path):
@@ -319,6 +320,7 @@ def test_events_are_oldest_first_per_user(tmp_path):
         ("u", "c", "test"),
         ("v", "a", "train"),
         ("v", "b", "train"),
+        ("v", "c", "test"),
     ]
 
 
