@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog
 from .kg.snapshot import Snapshot
+from .kg.sources import check_apart, open_source
 from .kg.store import GraphStore
 from .kg.stores import open_store
 from .loaders.catalogue import Catalogue
@@ -84,6 +85,7 @@ def open_workshop(
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
     url = store or f"ladybug:{folder / 'graph.lbug'}"
+    check_apart(config, url)
     workshop = Workshop(config, folder, url, chosen, seed, full, say)
     if workshop.stages.is_file() and not full:
         try:
@@ -139,8 +141,11 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
 def _inputs(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the published model are made from."""
     settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}})
-    graph_parts = ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets", "shop")
-    graph = _digest(_files_digest(workshop.config), workshop.store_url, {part: settings[part] for part in graph_parts})
+    not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
+    with closing(open_source(workshop.config)) as source:
+        tables = source.digest()
+    told = {part: value for part, value in settings.items() if part not in not_graph}
+    graph = _digest(tables, workshop.store_url, told)
     return graph, _digest(graph, settings, workshop.seed, resolve(workshop.config.encoder.model).digest)
 
 
@@ -158,10 +163,13 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
     """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
     start = time.perf_counter()
     config = workshop.config
-    catalogue = load_catalogue(config, split=split, quarantine=workshop.folder / "quarantine")
+    with closing(open_source(config)) as source:
+        catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
     events = catalogue.interactions.num_rows
     rejected = sum(catalogue.rejected.values())
     _line(workshop, "load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    for (table, reason), rows in catalogue.rejected.items():
+        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
     start = time.perf_counter()
     with opened(workshop.store_url) as store:
         if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
@@ -301,20 +309,6 @@ def _bundle(workshop: Workshop, world: World, model: Model, version: str, metric
         patterns,
         dict(metrics),
     )
-
-
-def _files_digest(config: ShopConfig) -> str:
-    files = [config.items.file, config.users.file, config.interactions.file]
-    files += [edge.file for edge in config.edges]
-    for triples in config.triples:
-        files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]
-    digest = hashlib.sha256()
-    for file in files:
-        path = None if file is None else config.shop.data / file
-        if path is not None and path.is_file():
-            with path.open("rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _digest(*parts: object) -> str:
