@@ -234,7 +234,6 @@ class ModelSection(Section):
     fit_users: int = Field(15_000, ge=1)  # per fold, at most
     check_users: int = Field(4_000, ge=1)  # of the newest fold, kept out of all fits: the validation users
     off: tuple[str, ...] = ()  # term families or single terms to leave out
-    publish: Literal["evaluated", "everything"] = "evaluated"
 
 
 class EvaluationSection(Section):

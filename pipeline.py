@@ -1,8 +1,8 @@
 """The whole path: load -> store -> export -> encode -> train -> evaluate -> publish, one stage after the other.
 
-Each stage has a digest of its inputs. A stage whose digest stands in `build/<shop>/stages.json` and whose output
-is still there is skipped; a digest is written only after the output is complete, so an interruption costs that stage
-alone.
+Each output knows the digest of its inputs: the graph's stands in `build/<shop>/stages.json`, a model's in its bundle. A
+stage whose output is there and was made from the same inputs is skipped, and outputs appear whole, so an interruption
+costs the stage that was running.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version as installed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ from .config import ShopConfig, load_config
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ArtifactError, ConfigError
+from .errors import ConfigError
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog
@@ -35,14 +36,12 @@ from .kg.stores import open_store
 from .loaders.catalogue import Catalogue
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
+from .scoring import versions
 from .scoring.evaluate import Evaluation, evaluate
 from .scoring.evidence import relations_of
 from .scoring.explain import pattern_of
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.model import Ingredients, Model, fit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Say = Callable[[str], None]
 
@@ -106,42 +105,57 @@ def opened(url: str) -> Iterator[GraphStore]:
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
     workshop.folder.mkdir(parents=True, exist_ok=True)
-    graph_inputs, wanted = _inputs(workshop)
-    if _is_done(workshop, "publish", wanted) and _still_published(workshop):
+    graph_inputs, inputs = _inputs(workshop)
+    place = _made_from(workshop, inputs)
+    if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
-        loaded, _ = bundles.load(bundles.published(workshop.folder))
-        return {"version": loaded.version, "metrics": loaded.metrics, "skipped": True}
+        return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
     world = build_world(workshop, graph_inputs)
+    model, place = trained(workshop, world, inputs)
     start = time.perf_counter()
-    model = fit(world.given, lambda line: workshop.say(f"{'':<9} {line}"))
-    _line(
-        workshop,
-        "train",
-        f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}",
-        start,
-    )
-    fit_s = time.perf_counter() - start
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
-        start = time.perf_counter()
-        result = evaluate(world.given, model, world.test, baselines=False, fit_s=fit_s)
+        result = evaluate(world.given, model, world.test, baselines=False)
         metrics |= as_json(workshop.config, [result])
         _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+    versions.add_metrics(place, metrics)
     start = time.perf_counter()
-    version = f"{wanted[:12]}"
-    place = bundles.publish(_bundle(workshop, world, model, version, metrics), workshop.folder)
-    _mark_done(workshop, "publish", wanted)
-    _line(workshop, "publish", f"version {version}", start)
-    return {"version": version, "metrics": metrics, "bundle": str(place), "skipped": False}
+    versions.publish(place)
+    _line(workshop, "publish", f"version {place.name}", start)
+    return {"version": place.name, "metrics": metrics, "bundle": str(place), "skipped": False}
+
+
+def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]:
+    """The model fitted on these inputs and the folder of its bundle: an earlier run's, or a new one."""
+    place = _made_from(workshop, inputs)
+    if place is not None:
+        workshop.say(f"{'train':<9} unchanged, version {place.name}")
+        return bundles.load(place)[0].model, place
+    start = time.perf_counter()
+    model = fit(world.given, _indented(workshop))
+    place = versions.write(_bundle(workshop, world, model, inputs), workshop.folder)
+    told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
+    _line(workshop, "train", told, start)
+    return model, place
+
+
+def _indented(workshop: Workshop) -> Say:
+    return lambda line: workshop.say(f"{'':<9} {line}")
+
+
+def _made_from(workshop: Workshop, inputs: str) -> Path | None:
+    """The bundle of an earlier run with the same inputs."""
+    return None if workshop.full else versions.made_from(workshop.folder, inputs)
 
 
 def _inputs(workshop: Workshop) -> tuple[str, str]:
-    """The digests of what the graph and the published model are made from."""
+    """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
     settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}})
     graph_parts = ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets", "shop")
     graph = _digest(_files_digest(workshop.config), workshop.store_url, {part: settings[part] for part in graph_parts})
-    return graph, _digest(graph, settings, workshop.seed, resolve(workshop.config.encoder.model).digest)
+    weights = resolve(workshop.config.encoder.model).digest
+    return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT)
 
 
 @dataclass(frozen=True)
@@ -227,6 +241,7 @@ def _learner(
             device=workshop.device,
             seed=workshop.seed,
             init=start,
+            say=_indented(workshop),
         )
 
     return learn
@@ -242,19 +257,12 @@ def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
     results = []
     splits = max(len(workshop.config.split.column), 1)
     for split in range(splits):
-        graph_inputs, wanted = _inputs(workshop)
+        graph_inputs, inputs = _inputs(workshop)
         world = build_world(workshop, graph_inputs if splits == 1 else None, split=split)
         if world.test is None:
             raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
-        if splits == 1 and _is_done(workshop, "publish", wanted) and _still_published(workshop):
-            held, _ = bundles.load(bundles.published(workshop.folder))
-            model, spent = held.model, float(held.metrics["rows"][0]["fit_s"])
-            workshop.say(f"{'train':<9} unchanged, version {held.version} is tested")
-        else:
-            start = time.perf_counter()
-            model = fit(world.given, lambda line: workshop.say(f"{'':<9} {line}"))
-            spent = time.perf_counter() - start
-        found = evaluate(world.given, model, world.test, baselines=baselines, fit_s=spent, say=workshop.say)
+        model = trained(workshop, world, inputs)[0] if splits == 1 else fit(world.given, _indented(workshop))
+        found = evaluate(world.given, model, world.test, baselines=baselines, say=workshop.say)
         results.append(found)
     return as_json(workshop.config, results)
 
@@ -281,7 +289,7 @@ def _mean(results: list[Evaluation], place: int, key: str) -> float:
     return float(np.mean([float(result.rows[place][key]) for result in results]))
 
 
-def _bundle(workshop: Workshop, world: World, model: Model, version: str, metrics: Mapping[str, Any]) -> bundles.Bundle:
+def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
     catalogue, snapshot = world.catalogue, world.snapshot
     label, user_label = catalogue.item_label, catalogue.user_label
     patterns = {
@@ -290,16 +298,15 @@ def _bundle(workshop: Workshop, world: World, model: Model, version: str, metric
     table = catalogue.nodes[label]
     order = pa.array(snapshot.ids[label].rows(table["id"].to_pylist())).to_numpy()
     return bundles.Bundle(
-        workshop.config.shop.name,
-        version,
-        json.loads(workshop.config.model_dump_json(exclude={"shop": {"data"}})),
-        model,
-        world.given.log,
-        table.take(pa.array(np.argsort(order))),
-        pa.table({"id": list(snapshot.ids[user_label].ids)}),
-        world.given.text,
-        patterns,
-        dict(metrics),
+        shop=workshop.config.shop.name,
+        inputs=inputs,
+        config=json.loads(workshop.config.model_dump_json(exclude={"shop": {"data"}})),
+        model=model,
+        log=world.given.log,
+        items=table.take(pa.array(np.argsort(order))),
+        users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
+        text=world.given.text,
+        patterns=patterns,
     )
 
 
@@ -331,14 +338,6 @@ def _mark_done(workshop: Workshop, stage: str, digest: str) -> None:
     part = workshop.stages.with_suffix(".part")
     part.write_text(json.dumps(workshop.done), encoding="utf-8")
     os.replace(part, workshop.stages)
-
-
-def _still_published(workshop: Workshop) -> bool:
-    try:
-        bundles.published(workshop.folder)
-    except ArtifactError:
-        return False
-    return True
 
 
 def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:

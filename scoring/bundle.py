@@ -1,17 +1,16 @@
-"""A bundle: one published version of a shop's model as a folder of safetensors, JSON and Parquet. No pickle anywhere.
+"""A bundle: one version of a shop's model as a folder of safetensors, JSON and Parquet. No pickle anywhere.
 
-bundles/<version>/manifest.json      format, shop, config, term list, scalars
-                  model.safetensors  every array
-                  ids/<label>.parquet, items.parquet, histories.parquet, metrics.json
-current                              names the published version; replaced atomically
+manifest.json                        format, digest of the inputs, settings, terms, scalars
+model.safetensors                    every array
+items.parquet, users.parquet         ids in row order, with the items' properties
+events.parquet                       the training events as rows
+metrics.json                         what the evaluation found; written after it
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from .head import LinearHead
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, METRICS = (
     "manifest.json",
     "model.safetensors",
@@ -42,10 +41,13 @@ LOG_COLUMNS = ("user", "item", "at", "position", "quantity", "basket", "label")
 
 @dataclass(frozen=True)
 class Bundle:
-    """items: table with `id` and item properties, in row order. users: `id`. relation_names belong to R_s arrays."""
+    """inputs: hex digest of what it was made from. items: `id` and properties, in row order. users: `id`.
+
+    text: M(s), float32 [item, dim]. patterns: Cypher pattern by term. metrics: empty until evaluated.
+    """
 
     shop: str
-    version: str
+    inputs: str
     config: dict[str, Any]
     model: Model
     log: InteractionLog
@@ -53,55 +55,11 @@ class Bundle:
     users: pa.Table
     text: np.ndarray | None
     patterns: dict[str, str]
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def publish(bundle: Bundle, folder: Path) -> Path:
-    """Write the bundle beside its place, sync it, rename it in, then point `current` at it; returns its folder."""
-    place = folder / "bundles" / bundle.version
-    part = place.with_name(place.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    _write(bundle, part)
-    for file in part.iterdir():
-        _sync(file)
-    _sync(part)
-    if place.exists():
-        shutil.rmtree(place)
-    os.replace(part, place)
-    _sync(place.parent)
-    pointer = folder / "current.part"
-    pointer.write_text(bundle.version + "\n", encoding="utf-8")
-    _sync(pointer)
-    os.replace(pointer, folder / "current")
-    _sync(folder)
-    return place
-
-
-def published(folder: Path) -> Path:
-    """The folder of the published bundle.
-
-    Raises:
-        ArtifactError: nothing is published there, or `current` names a version that is gone.
-    """
-    pointer = folder / "current"
-    if not pointer.is_file():
-        raise ArtifactError(f"{folder}: nothing is published here; run `catalograph rebuild SHOP.toml` first")
-    place = folder / "bundles" / pointer.read_text(encoding="utf-8").strip()
-    if not place.is_dir():
-        raise ArtifactError(f"{pointer} names {place.name}, which is not there; run `catalograph rebuild` again")
-    return place
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write(bundle: Bundle, folder: Path) -> None:
+def save(bundle: Bundle, folder: Path) -> None:
+    """Write the files of a bundle into an empty folder; :mod:`.versions` makes it appear whole."""
     model = bundle.model
     arrays: dict[str, np.ndarray] = {}
     specs = [_pack(term, number, arrays) for number, term in enumerate(model.terms)]
@@ -120,7 +78,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
     manifest = {
         "format": FORMAT,
         "shop": bundle.shop,
-        "version": bundle.version,
+        "inputs": bundle.inputs,
         "terms": specs,
         "pool_size": model.pool_size,
         "relations": list(model.vectors.relations) if model.vectors is not None else [],
@@ -128,7 +86,6 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "config": bundle.config,
         "report": model.report,
     }
-    (folder / METRICS).write_text(json.dumps(bundle.metrics, indent=1), encoding="utf-8")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
@@ -189,7 +146,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
         arrays = load_file(place / ARRAYS)
         items, users = pq.read_table(place / ITEMS), pq.read_table(place / USERS)
         events = pq.read_table(place / EVENTS)
-        metrics = json.loads((place / METRICS).read_text(encoding="utf-8"))
+        metrics = json.loads((place / METRICS).read_text(encoding="utf-8")) if (place / METRICS).is_file() else {}
         matrices: dict[str, sp.csr_matrix] = {}
         terms = tuple(_unpack(spec, arrays, matrices, len(items)) for spec in manifest["terms"])
         model = Model(
@@ -209,15 +166,15 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
     if "relation_vectors" in arrays:
         vectors = StoredVectors(tuple(manifest["relations"]), arrays["relation_vectors"])
     loaded = Bundle(
-        manifest["shop"],
-        manifest["version"],
-        manifest["config"],
-        model,
-        log,
-        items,
-        users,
-        arrays.get("text"),
-        manifest["patterns"],
-        metrics,
+        shop=manifest["shop"],
+        inputs=manifest["inputs"],
+        config=manifest["config"],
+        model=model,
+        log=log,
+        items=items,
+        users=users,
+        text=arrays.get("text"),
+        patterns=manifest["patterns"],
+        metrics=metrics,
     )
     return loaded, vectors

@@ -29,14 +29,12 @@ class Evaluation:
     pool_recall: float
 
 
-def evaluate(
-    given: Ingredients, model: Model, test: Fold, *, baselines: bool, fit_s: float, say: Say = lambda _: None
-) -> Evaluation:
+def evaluate(given: Ingredients, model: Model, test: Fold, *, baselines: bool, say: Say = lambda _: None) -> Evaluation:
     """Our row, and the tuned baselines' when asked. The test part is read here and nowhere else."""
     k, users = given.config.evaluation.k, np.sort(test.users)
     per_user: dict[str, np.ndarray] = {}
     items, recall = _ours(model, test, users, k)
-    rows = [_row("catalograph", items, test, users, k, fit_s, per_user)]
+    rows = [_row("catalograph", items, test, users, k, float(str(model.report["fit_s"])), per_user)]
     left_out: dict[str, str] = {}
     if baselines:
         check = training_folds(given.log, given.config.split, 1)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -99,7 +100,7 @@ def scorable_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn
 
 def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     """Choose on the newest fold's check users, fit the head on all folds, rebuild the terms on the whole log."""
-    settings = given.config.model
+    start, settings = time.perf_counter(), given.config.model
     folds = training_folds(given.log, given.config.split, settings.folds)
     held = min(settings.check_users, len(folds[0].users) // 4)
     check, rest = folds[0].users[:held], folds[0].users[held:]
@@ -128,7 +129,9 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     head = fit_linear(*_joined(samples), seed=given.seed)  # choices are made: the check users may teach too
     del samples
     assert blend is not None
-    return rebuilt(given, blend, head, vectors[0], report)
+    model = rebuilt(given, blend, head, vectors[0], report)
+    report["fit_s"] = round(time.perf_counter() - start, 2)
+    return model
 
 
 def rebuilt(

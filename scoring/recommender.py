@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UnknownIdError, did_you_mean
 from ..kg.snapshot import IdMap
 from . import bundle as bundles
+from . import versions
 from .evidence import Histories, histories_of
 from .explain import Explanation, explain
 from .filters import compile_where
@@ -46,7 +47,7 @@ class Recommender:
         Raises:
             ArtifactError: nothing is published there, or a part of it is missing or torn.
         """
-        return cls(*bundles.load(bundles.published(Path(folder))))
+        return cls(*bundles.load(versions.published(Path(folder))))
 
     def recommend(self, users: Sequence[str], k: int = 10, where: str | None = None) -> list[list[Recommended]]:
         """Per user the k best items they do not have yet; `where` filters by item properties.
