@@ -17,9 +17,13 @@ def stacked(rows: list[sp.csr_matrix]) -> sp.csr_matrix:
     return matrix[np.diff(matrix.indptr) > 0]
 
 
-def gram(rows: Rows) -> np.ndarray:
-    """X^T X, dense float32 [item, item]."""
-    return np.asarray((rows.T @ rows).toarray(), np.float32)
+def gram(rows: Rows, *, block: int = 2_048) -> np.ndarray:
+    """X^T X, dense float32 [item, item]; made by blocks, so that it is never held sparse and dense at once."""
+    columns, n_items = sp.csr_matrix(rows.T), rows.shape[1]
+    found = np.empty((n_items, n_items), np.float32)
+    for start in range(0, n_items, block):
+        found[start : start + block] = (columns[start : start + block] @ rows).toarray()
+    return found
 
 
 def ease(rows: Rows, ridge: float) -> np.ndarray:
