@@ -17,7 +17,7 @@ from .evidence import Evidence
 from .factors import ease, stacked
 from .families import recency
 from .metrics import rank_metrics
-from .pool import Scorable, in_batches
+from .pool import in_batches
 from .profiles import profiles_of
 from .terms import ItemItem, Prior, Term
 from .topk import top_k
@@ -123,11 +123,10 @@ MEMORY_BUDGET = 4 * 2**30  # bytes a baseline may take for itself
 
 def ranked(term: Term, evidence: Evidence, allowed: np.ndarray, users: np.ndarray, k: int) -> np.ndarray:
     """int64 [user, k] of one term alone."""
-    hidden = evidence.histories.matrix()
-    scorable = Scorable((term,), {"uniform": profiles_of(evidence.histories)["uniform"]}, hidden, allowed)
+    hidden, uniform = evidence.histories.matrix(), profiles_of(evidence.histories)["uniform"]
 
     def one(batch: np.ndarray) -> np.ndarray:
-        rows = {"uniform": scorable.profiles["uniform"][batch]}
+        rows = {"uniform": uniform[batch]}
         return top_k(np.ascontiguousarray(term.scores(rows)), k, hidden[batch], allowed)[0]
 
     return np.concatenate(list(in_batches(users, one)))

@@ -23,11 +23,11 @@ from safetensors.numpy import load_file, save_file
 
 from ..errors import ArtifactError
 from ..kg.log import InteractionLog
-from .head import LinearHead
+from .head import Head
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, METRICS = (
     "manifest.json",
     "model.safetensors",
@@ -63,7 +63,8 @@ def save(bundle: Bundle, folder: Path) -> None:
     model = bundle.model
     arrays: dict[str, np.ndarray] = {}
     specs = [_pack(term, number, arrays) for number, term in enumerate(model.terms)]
-    arrays |= {"blend": model.blend, "head": model.head.weights, "allowed": model.allowed}
+    arrays |= {"blend": model.blend, "allowed": model.allowed, "about_items": model.about_items}
+    arrays |= {f"head.{name}": array for name, array in model.head.arrays().items()}
     if model.decay is not None:
         arrays["decay"] = np.asarray(model.decay)
     if bundle.text is not None:
@@ -80,7 +81,9 @@ def save(bundle: Bundle, folder: Path) -> None:
         "shop": bundle.shop,
         "inputs": bundle.inputs,
         "terms": specs,
+        "head": model.head.kind,
         "pool_size": model.pool_size,
+        "now": model.now,
         "relations": list(model.vectors.relations) if model.vectors is not None else [],
         "patterns": bundle.patterns,
         "config": bundle.config,
@@ -111,6 +114,10 @@ def _pack(term: Term, number: int, arrays: dict[str, np.ndarray]) -> dict[str, A
         spec["values"] = f"t{number}.values"
         arrays[spec["values"]] = term.values
     return spec
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _unpack(spec: dict[str, Any], arrays: dict[str, np.ndarray], matrices: dict[str, sp.csr_matrix], n: int) -> Term:
@@ -152,14 +159,16 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
         model = Model(
             terms,
             arrays["blend"],
-            LinearHead(arrays["head"]),
+            Head.of_arrays(manifest["head"], _under("head.", arrays)),
             manifest["pool_size"],
             arrays["allowed"],
+            arrays["about_items"],
+            manifest["now"],
             arrays.get("decay"),
             None,
             manifest["report"],
         )
-    except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as e:
+    except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowException, SafetensorError) as e:
         raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
     log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
     vectors = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from .baselines import applicable, ranked, tune
 from .folds import Fold, training_folds
+from .head import rank_pool
 from .metrics import coverage, rank_metrics
 from .model import Ingredients, Model, Say, candidates, evidence_at
 from .pool import fill
@@ -62,9 +63,7 @@ def _ours(model: Model, test: Fold, users: np.ndarray, k: int) -> tuple[np.ndarr
     for start in range(0, len(users), CHUNK):
         chunk = users[start : start + CHUNK]
         pool = fill(scorable, chunk, model.blend, model.pool_size)
-        scores = np.where(pool.items >= 0, model.head.scores(pool.values), -np.inf)
-        order = np.lexsort((pool.items, -scores), axis=1)[:, :k]
-        found.append(np.take_along_axis(pool.items, order, 1))
+        found.append(rank_pool(model.head, pool, k)[1])
         inside += pool.recall(test.held_out[chunk]) * test.held_out[chunk].nnz
     return np.concatenate(found), inside / max(test.held_out[users].nnz, 1)
 

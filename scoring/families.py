@@ -205,7 +205,7 @@ def learned(evidence: Evidence) -> Iterator[Term]:
     yield LowRank("gnn.newest", "newest", items @ np.asarray(vectors.projection, np.float32), right, unit=True)
 
 
-def priors(evidence: Evidence) -> Iterator[Term]:
+def priors(evidence: Evidence) -> Iterator[Prior]:
     """How many users have the item; with times: lately, for the first time, rising, how old, how long unsold."""
     histories, now = evidence.histories, evidence.now
     total = _log_count(histories, np.ones(len(histories.item), bool))
