@@ -263,11 +263,9 @@ def _largest(item: Recommended, most: int = 4) -> str:
 
 
 def _table_of_rows(document: dict[str, Any]) -> str:
-    columns = [key for key in document["rows"][0] if key not in ("name", "setting")]
-    lines = [
-        f"{document['shop']}: {document['users']:,} users, {document['items']:,} items, "
-        f"pool recall {document['pool_recall']:.3f}"
-    ]
+    columns = [key for key in document["rows"][0] if key not in ("name", "setting", "std")]
+    recall = "" if document["pool_recall"] is None else f", pool recall {document['pool_recall']:.3f}"
+    lines = [f"{document['shop']}: {document['users']:,} users, {document['items']:,} items{recall}"]
     lines.append(f"{'':<18}" + "".join(f"{name:>15}" for name in columns))
     for row in sorted(document["rows"], key=lambda row: row[columns[0]]):
         lines.append(f"{row['name']:<18}" + "".join(f"{row[name]:>15.4f}" for name in columns))

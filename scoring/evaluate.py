@@ -20,14 +20,17 @@ CHUNK = 4_096  # users ranked between two progress lines; bounds what is held at
 
 @dataclass(frozen=True)
 class Evaluation:
-    """rows: a dict per method, rates as fractions. left_out: why a baseline is missing. per_user: NDCG."""
+    """rows: a dict per method, rates as fractions. left_out: why a baseline is missing. per_user: NDCG of each method.
+
+    pool_recall: share of the test pairs that the pools held; None where pairs were scored and nothing was ranked.
+    """
 
     users: int
     items: int
     rows: list[Row]
     left_out: dict[str, str]
     per_user: dict[str, np.ndarray]
-    pool_recall: float
+    pool_recall: float | None
 
 
 def evaluate(given: Ingredients, model: Model, test: Fold, *, baselines: bool, say: Say = lambda _: None) -> Evaluation:
@@ -86,17 +89,3 @@ def _row(
         f"popularity@{k}": float(popularity[shown].mean()) if len(shown) else 0.0,
         "fit_s": round(fit_s, 2),
     }
-
-
-def mean_rows(evaluations: list[list[Row]]) -> list[Row]:
-    """The mean of several splits' rows, method by method."""
-    names = [row["name"] for row in evaluations[0]]
-    merged: list[Row] = []
-    for place, name in enumerate(names):
-        rows = [rows[place] for rows in evaluations]
-        merged.append({"name": name, **{key: _mean(rows, key) for key in rows[0] if key != "name"}})
-    return merged
-
-
-def _mean(rows: list[Row], key: str) -> float:
-    return float(np.mean([float(row[key]) for row in rows]))

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from ..config import ShopConfig
 from ..kg.log import InteractionLog
+from .boosted import BoostedHead
 from .context import Context, item_features, user_features
 from .evidence import Evidence, Histories, Relation, histories_of
 from .families import all_terms
@@ -59,7 +60,7 @@ class Model:
 
     terms: tuple[Term, ...]
     blend: np.ndarray
-    head: Head
+    head: Head | BoostedHead
     pool_size: int
     allowed: np.ndarray
     about_items: np.ndarray
@@ -212,7 +213,11 @@ def choose_head(
 
 
 def rebuilt(
-    given: Ingredients, blend: np.ndarray, head: Head, start: RelationVectors | None, report: dict[str, object]
+    given: Ingredients,
+    blend: np.ndarray,
+    head: Head | BoostedHead,
+    start: RelationVectors | None,
+    report: dict[str, object],
 ) -> Model:
     """The same blend and head over terms computed from every event of the log."""
     now = end_of(given.log, given.config.split)
