@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,15 @@ from .loaders.catalogue import Catalogue
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
+from .scoring.ablation import compared, graphs
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import relations_of
 from .scoring.explain import pattern_of
+from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.model import Ingredients, Model, fit
+from .scoring.report import render
 
 Say = Callable[[str], None]
 PARTS = ("train", "valid", "test")
@@ -119,9 +122,9 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
         result = _evaluated(world, model, baselines=False, say=workshop.say)
-        metrics |= as_json(workshop.config, [result])
+        metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
         _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
-    versions.add_metrics(place, metrics)
+    versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
     _line(workshop, "publish", f"version {place.name}", start)
@@ -262,14 +265,20 @@ def _learner(
     return learn
 
 
-def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
+def run_evaluation(
+    workshop: Workshop, *, baselines: bool, ablation: bool = False, each_relation: bool = False
+) -> dict[str, Any]:
     """Test the published model when it is up to date, else fit one; over every split of the shop.
 
-    Returns the document `evaluate --json` prints.
+    `ablation` fits again with the graph shuffled and with none, `each_relation` also without one relation at a time.
+    Returns the document `evaluate --json` prints; it lies in the build folder, beside a page that shows it.
     """
     if workshop.config.split.method == "none":
         raise ConfigError("this shop holds nothing out; give shop.toml a [split] to evaluate")
-    results = []
+    if ablation and workshop.config.interactions.label is not None:
+        raise ConfigError("--ablation compares users' lists, and this shop's pairs are labelled; leave it out")
+    found: dict[str, list[Evaluation]] = {"real": []}
+    facts: dict[str, Any] = {}
     splits = max(len(workshop.config.split.column), 1)
     for split in range(splits):
         graph_inputs, inputs = _inputs(workshop)
@@ -277,9 +286,48 @@ def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
         if world.test is None:
             raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
         model = trained(workshop, world, inputs)[0] if splits == 1 else _fit(world, _indented(workshop))
-        found = _evaluated(world, model, baselines=baselines, say=workshop.say)
-        results.append(found)
-    return as_json(workshop.config, results)
+        found["real"].append(_evaluated(world, model, baselines=baselines, say=workshop.say))
+        for graph, result in _ablated(workshop, world, each_relation) if ablation else ():
+            found.setdefault(graph, []).append(result)
+        facts = facts or _facts(world, model, found["real"])
+    document: dict[str, Any] = as_json(workshop.config, found["real"]) | facts
+    if ablation:
+        document["ablation"] = compared(found, workshop.config.evaluation.k)
+    versions.add_metrics(workshop.folder, document, _page(document))
+    workshop.say(f"{'report':<9} in {workshop.folder}")
+    return document
+
+
+def _page(document: dict[str, Any]) -> str | None:
+    """The report of a document with users' lists in it; labelled pairs have none."""
+    return render(document) if document.get("pool_recall") is not None else None
+
+
+def _facts(world: World, model: Model, results: list[Evaluation]) -> dict[str, Any]:
+    """What the report says beyond the rows; labelled pairs have rows alone."""
+    if world.pairs is not None:
+        return {}
+    assert world.test is not None
+    label = world.catalogue.item_label
+    facts: dict[str, Any] = facts_of(world.given, model, world.snapshot, label, world.test, results)
+    return facts
+
+
+def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[tuple[str, Evaluation]]:
+    """The same fit and test on other graphs; texts, purchases and seed are those of the real one."""
+    assert world.test is not None
+    catalogue, text = world.catalogue, world.given.text
+    relations = [relation.name for relation in world.given.relations] if each_relation else []
+    for name, snapshot in graphs(world.snapshot, relations, seed=workshop.seed):
+        start = time.perf_counter()
+        given = replace(
+            world.given,
+            relations=relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived),
+            learn_vectors=_learner(workshop, catalogue, snapshot, text),
+        )
+        result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
+        _line(workshop, "ablation", f"graph {name}: {_short(result.rows[0])}", start)
+        yield name, result
 
 
 def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def fit_clicks(given: Ingredients, pairs: Pairs, say: Say = lambda _: None) -> M
     fold = training_folds(given.log, given.config.split, 1)[0]
     roles = roles_of([fold], settings.check_users)
     scorable = scorable_at(given, fold.seen, fold.now, given.learn_vectors(fold.seen, fold, None))
-    report: dict[str, object] = {"terms": [term.name for term in scorable.terms], "head": head.kind}
+    report: dict[str, Any] = {"terms": [term.name for term in scorable.terms], "head": head.kind}
     report["pool"], blend, report["pool_recall"] = choose_blend(
         Question(scorable, fold.held_out, roles.pupils),
         Question(scorable, fold.held_out, roles.check),
@@ -147,7 +148,7 @@ def evaluate_clicks(
             {"name": baseline.name, **found, "fit_s": round(time.perf_counter() - start, 2), "setting": setting}
         )
         say(f"{baseline.name}: auc {found['auc']:.4f} (setting {setting:g})")
-    return Evaluation(len(np.unique(test.user)), test.n_items, rows, left_out, {}, None)
+    return Evaluation(len(np.unique(test.user)), test.n_items, rows, left_out, None, {}, {}, {})
 
 
 def _tuned(baseline: Baseline, evidence: Evidence, valid: InteractionLog) -> tuple[float, float, Term]:
