@@ -11,11 +11,11 @@ demo: $(READY)
 	$(BIN)/catalograph evaluate $(SHOP) --baselines
 	set -e; for user in 17850 13047 12583; do $(BIN)/catalograph recommend $(SHOP) --user $$user -k 5 --explain; done
 
-test: $(READY)
+test: check
 	$(BIN)/python -m pytest
 
 # The store's contract and faults on the newest Neo4j line; needs Java 21 or 25.
-test-neo4j-latest: $(READY)
+test-neo4j-latest: check
 	NEO4J_VERSION=2025.11.2 $(BIN)/python -m pytest -k neo4j
 
 # A server to try things on: NEO4J_PASSWORD=… make neo4j

@@ -267,14 +267,13 @@ class GnnSection(Section):
 class ModelSection(Section):
     """The scoring model: which terms, which pool, which head."""
 
-    head: Literal["linear"] = "linear"
+    head: Literal["linear", "gated", "mlp", "auto"] = "linear"  # "auto": the best of them on the check users
     pool: Literal["auto", "learned", "strongest"] = "auto"
     pool_size: int = Field(200, ge=10)
     folds: int = Field(2, ge=1)  # validation-like cuts of the training part the head is fitted on
     fit_users: int = Field(15_000, ge=1)  # per fold, at most
-    check_users: int = Field(4_000, ge=1)  # of the newest fold, kept out of all fits: the validation users
+    check_users: int = Field(4_000, ge=1)  # of the newest fold, out of all fits until the choices are made
     off: tuple[str, ...] = ()  # term families or single terms to leave out
-    publish: Literal["evaluated", "everything"] = "evaluated"
 
 
 class EvaluationSection(Section):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 from safetensors import SafetensorError
 
 from ..config import EncoderSection
@@ -18,7 +20,7 @@ from .weights import Weights, resolve
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-SHARD = 4_096  # texts encoded between two writes of the cache: what an interruption costs
+SHARD = 1_024  # texts encoded between two writes of the cache: what an interruption costs, and a step of the bar
 HUB_TIMEOUT_S = 10.0
 
 
@@ -44,11 +46,11 @@ def encode(
     digests = text_digests(texts)
     missing = {d.tobytes(): n for n, d in enumerate(digests) if texts[n].strip() and store.get(d) is None}
     if missing:
-        model = _load(weights, section, device, progress)
+        model = _load(weights, section, device)
         rows = sorted(missing.values(), key=lambda n: (len(texts[n]), texts[n]))
-        for start in range(0, len(rows), SHARD):
-            shard = rows[start : start + SHARD]
-            store.add(digests[shard], _vectors(model, [texts[n] for n in shard], section.batch_size, progress))
+        shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
+        for shard in _tracked(shards, progress):
+            store.add(digests[shard], _vectors(model, [texts[n] for n in shard], section.batch_size))
     found = [store.get(digest) for digest in digests]
     dim = next((len(vector) for vector in found if vector is not None), 1)
     vectors = np.zeros((len(texts), dim), np.float32)
@@ -58,20 +60,25 @@ def encode(
     return vectors
 
 
-def _vectors(model: SentenceTransformer, texts: list[str], batch_size: int, progress: bool) -> np.ndarray:
+def _tracked(shards: Sequence[list[int]], progress: bool) -> Iterable[list[int]]:
+    """The shards, with a bar on stderr where somebody watches."""
+    return track(shards, "encode", console=Console(stderr=True), transient=True, disable=not progress)
+
+
+def _vectors(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:
     vectors = model.encode(
-        texts, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=progress
+        texts, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
     )
     return np.asarray(vectors, np.float32)
 
 
-def _load(weights: Weights, section: EncoderSection, device: str, progress: bool) -> SentenceTransformer:
+def _load(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:
     """The model, reading at most `max_tokens` tokens (or fewer, where it was made for fewer).
 
     A folder without a sentence-transformers configuration gets mean pooling over its tokens.
     """
     try:
-        with _quiet(progress):
+        with _quiet():
             model = _open(weights.location, device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
@@ -106,13 +113,12 @@ def _ask_hub(name: str) -> None:
 
 
 @contextmanager
-def _quiet(progress: bool) -> Iterator[None]:
-    """transformers draws a bar for the weights it reads; silence it unless progress was asked for."""
+def _quiet() -> Iterator[None]:
+    """transformers draws a bar for the weights it reads, a matter of milliseconds."""
     from transformers.utils import logging  # noqa: PLC0415
 
     shown = logging.is_progress_bar_enabled()
-    if not progress:
-        logging.disable_progress_bar()
+    logging.disable_progress_bar()
     try:
         yield
     finally:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +38,7 @@ def train_relational(
     device: str = "cpu",
     init: RelationVectors | None = None,
     sequential: bool | None = None,
-    progress: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> RelationVectors:
     """Fit on the events of `log` (training only, sorted by user, oldest first); of equal pairs the newest counts.
 
@@ -70,9 +69,8 @@ def train_relational(
         for epoch, loss in enumerate(_epochs(ranker, lessons, epochs, pairs)):
             if valid is not None:
                 measured.append(_ndcg(_vectors(ranker, pairs, ordered, ()), pairs, valid))
-            if progress:
-                found = f", validation NDCG@10 {measured[-1]:.4f}" if measured else ""
-                print(f"gnn epoch {epoch + 1}: loss {loss:.3f}{found}", file=sys.stderr)
+            found = f", validation NDCG@10 {measured[-1]:.4f}" if measured else ""
+            say(f"relation vectors, epoch {epoch + 1} of {epochs}: loss {loss:.3f}{found}")
             if not measured or epoch == int(np.argmax(measured)):
                 best = {name: value.clone() for name, value in ranker.state_dict().items()}
             elif epoch - int(np.argmax(measured)) >= section.patience:

@@ -17,7 +17,7 @@ from .evidence import Evidence
 from .factors import ease, stacked
 from .families import recency
 from .metrics import rank_metrics
-from .pool import Scorable, in_batches
+from .pool import in_batches
 from .profiles import profiles_of
 from .terms import ItemItem, Prior, Term
 from .topk import top_k
@@ -92,6 +92,10 @@ class DenseItemItem:
         """float32 [user, item]."""
         return np.asarray(rows[self.profile] @ self.weights, np.float32)
 
+    def pairs(self, rows: dict[str, sp.csr_matrix], items: np.ndarray) -> np.ndarray:
+        """float32 [pair]: of row n and items[n]."""
+        return np.asarray(rows[self.profile].multiply(self.weights.T[items]).sum(1), np.float32).ravel()
+
 
 def _ease_bytes(items: int) -> float:
     return 3.2 * 4 * items**2  # the Gram matrix, its factor and the inverse
@@ -123,11 +127,10 @@ MEMORY_BUDGET = 4 * 2**30  # bytes a baseline may take for itself
 
 def ranked(term: Term, evidence: Evidence, allowed: np.ndarray, users: np.ndarray, k: int) -> np.ndarray:
     """int64 [user, k] of one term alone."""
-    hidden = evidence.histories.matrix()
-    scorable = Scorable((term,), {"uniform": profiles_of(evidence.histories)["uniform"]}, hidden, allowed)
+    hidden, uniform = evidence.histories.matrix(), profiles_of(evidence.histories)["uniform"]
 
     def one(batch: np.ndarray) -> np.ndarray:
-        rows = {"uniform": scorable.profiles["uniform"][batch]}
+        rows = {"uniform": uniform[batch]}
         return top_k(np.ascontiguousarray(term.scores(rows)), k, hidden[batch], allowed)[0]
 
     return np.concatenate(list(in_batches(users, one)))

@@ -1,17 +1,16 @@
-"""A bundle: one published version of a shop's model as a folder of safetensors, JSON and Parquet. No pickle anywhere.
+"""A bundle: one version of a shop's model as a folder of safetensors, JSON and Parquet. No pickle anywhere.
 
-bundles/<version>/manifest.json      format, shop, config, term list, scalars
-                  model.safetensors  every array
-                  ids/<label>.parquet, items.parquet, histories.parquet, metrics.json
-current                              names the published version; replaced atomically
+manifest.json                        format, digest of the inputs, settings, terms, scalars
+model.safetensors                    every array
+items.parquet, users.parquet         ids in row order, with the items' properties
+events.parquet                       the training events as rows
+metrics.json                         what the evaluation found; written after it
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,12 @@ from safetensors.numpy import load_file, save_file
 
 from ..errors import ArtifactError
 from ..kg.log import InteractionLog
-from .head import LinearHead
+from .boosted import BoostedHead
+from .head import Head
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 1
+FORMAT = 3
 MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, METRICS = (
     "manifest.json",
     "model.safetensors",
@@ -42,10 +42,13 @@ LOG_COLUMNS = ("user", "item", "at", "position", "quantity", "basket", "label")
 
 @dataclass(frozen=True)
 class Bundle:
-    """items: table with `id` and item properties, in row order. users: `id`. relation_names belong to R_s arrays."""
+    """inputs: hex digest of what it was made from. items: `id` and properties, in row order. users: `id`.
+
+    text: M(s), float32 [item, dim]. patterns: Cypher pattern by term. metrics: empty until evaluated.
+    """
 
     shop: str
-    version: str
+    inputs: str
     config: dict[str, Any]
     model: Model
     log: InteractionLog
@@ -53,59 +56,16 @@ class Bundle:
     users: pa.Table
     text: np.ndarray | None
     patterns: dict[str, str]
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def publish(bundle: Bundle, folder: Path) -> Path:
-    """Write the bundle beside its place, sync it, rename it in, then point `current` at it; returns its folder."""
-    place = folder / "bundles" / bundle.version
-    part = place.with_name(place.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    _write(bundle, part)
-    for file in part.iterdir():
-        _sync(file)
-    _sync(part)
-    if place.exists():
-        shutil.rmtree(place)
-    os.replace(part, place)
-    _sync(place.parent)
-    pointer = folder / "current.part"
-    pointer.write_text(bundle.version + "\n", encoding="utf-8")
-    _sync(pointer)
-    os.replace(pointer, folder / "current")
-    _sync(folder)
-    return place
-
-
-def published(folder: Path) -> Path:
-    """The folder of the published bundle.
-
-    Raises:
-        ArtifactError: nothing is published there, or `current` names a version that is gone.
-    """
-    pointer = folder / "current"
-    if not pointer.is_file():
-        raise ArtifactError(f"{folder}: nothing is published here; run `catalograph rebuild SHOP.toml` first")
-    place = folder / "bundles" / pointer.read_text(encoding="utf-8").strip()
-    if not place.is_dir():
-        raise ArtifactError(f"{pointer} names {place.name}, which is not there; run `catalograph rebuild` again")
-    return place
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write(bundle: Bundle, folder: Path) -> None:
+def save(bundle: Bundle, folder: Path) -> None:
+    """Write the files of a bundle into an empty folder; :mod:`.versions` makes it appear whole."""
     model = bundle.model
     arrays: dict[str, np.ndarray] = {}
     specs = [_pack(term, number, arrays) for number, term in enumerate(model.terms)]
-    arrays |= {"blend": model.blend, "head": model.head.weights, "allowed": model.allowed}
+    arrays |= {"blend": model.blend, "allowed": model.allowed, "about_items": model.about_items}
+    arrays |= {f"head.{name}": array for name, array in model.head.arrays().items()}
     if model.decay is not None:
         arrays["decay"] = np.asarray(model.decay)
     if bundle.text is not None:
@@ -120,15 +80,16 @@ def _write(bundle: Bundle, folder: Path) -> None:
     manifest = {
         "format": FORMAT,
         "shop": bundle.shop,
-        "version": bundle.version,
+        "inputs": bundle.inputs,
         "terms": specs,
+        "head": model.head.kind,
         "pool_size": model.pool_size,
+        "now": model.now,
         "relations": list(model.vectors.relations) if model.vectors is not None else [],
         "patterns": bundle.patterns,
         "config": bundle.config,
         "report": model.report,
     }
-    (folder / METRICS).write_text(json.dumps(bundle.metrics, indent=1), encoding="utf-8")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
@@ -154,6 +115,14 @@ def _pack(term: Term, number: int, arrays: dict[str, np.ndarray]) -> dict[str, A
         spec["values"] = f"t{number}.values"
         arrays[spec["values"]] = term.values
     return spec
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _head(kind: str, arrays: dict[str, np.ndarray]) -> Head | BoostedHead:
+    return BoostedHead.of_arrays(arrays) if kind == BoostedHead.kind else Head.of_arrays(kind, arrays)
 
 
 def _unpack(spec: dict[str, Any], arrays: dict[str, np.ndarray], matrices: dict[str, sp.csr_matrix], n: int) -> Term:
@@ -189,35 +158,37 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
         arrays = load_file(place / ARRAYS)
         items, users = pq.read_table(place / ITEMS), pq.read_table(place / USERS)
         events = pq.read_table(place / EVENTS)
-        metrics = json.loads((place / METRICS).read_text(encoding="utf-8"))
+        metrics = json.loads((place / METRICS).read_text(encoding="utf-8")) if (place / METRICS).is_file() else {}
         matrices: dict[str, sp.csr_matrix] = {}
         terms = tuple(_unpack(spec, arrays, matrices, len(items)) for spec in manifest["terms"])
         model = Model(
             terms,
             arrays["blend"],
-            LinearHead(arrays["head"]),
+            _head(manifest["head"], _under("head.", arrays)),
             manifest["pool_size"],
             arrays["allowed"],
+            arrays["about_items"],
+            manifest["now"],
             arrays.get("decay"),
             None,
             manifest["report"],
         )
-    except (OSError, KeyError, ValueError, pa.ArrowException, SafetensorError) as e:
+    except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowException, SafetensorError) as e:
         raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
     log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
     vectors = None
     if "relation_vectors" in arrays:
         vectors = StoredVectors(tuple(manifest["relations"]), arrays["relation_vectors"])
     loaded = Bundle(
-        manifest["shop"],
-        manifest["version"],
-        manifest["config"],
-        model,
-        log,
-        items,
-        users,
-        arrays.get("text"),
-        manifest["patterns"],
-        metrics,
+        shop=manifest["shop"],
+        inputs=manifest["inputs"],
+        config=manifest["config"],
+        model=model,
+        log=log,
+        items=items,
+        users=users,
+        text=arrays.get("text"),
+        patterns=manifest["patterns"],
+        metrics=metrics,
     )
     return loaded, vectors

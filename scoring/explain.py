@@ -71,17 +71,21 @@ def explain(
     model: Model,
     rows: ProfileRow,
     item: int,
+    parts: np.ndarray,
     ids: Sequence[str],
     patterns: Mapping[str, str],
     *,
     most: int = 3,
 ) -> Explanation:
-    """The score of one item for one user; `rows` holds the user's profile rows [1, item]."""
-    values = np.array([term.at(rows, np.array([item]))[0, 0] for term in model.terms], np.float32)
-    parts = model.head.contributions(values)
+    """The score of one item for one user, from its parts [term]; `rows` holds the user's profile rows [1, item].
+
+    A term's value is a sum over history items; its part of the score is shared among them in the same proportions.
+    """
     reasons: list[Reason] = []
-    for term, weight in zip(model.terms, model.head.weights, strict=True):
+    for term, whole in zip(model.terms, parts, strict=True):
         because, amount = term.reasons(rows[term.profile], item)
+        value = float(amount.sum())
+        weight = float(whole) / value if value else 0.0
         pattern = patterns.get(term.name)
         for history_item, part in zip(because, amount * weight, strict=True):
             if part > 0:

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from ..gnn.walks import degrees, scaled
+from .topk import search
 
 Rows = sp.csr_matrix  # [context, item]: users, baskets or entities of the graph, weighted
 
@@ -17,9 +18,13 @@ def stacked(rows: list[sp.csr_matrix]) -> sp.csr_matrix:
     return matrix[np.diff(matrix.indptr) > 0]
 
 
-def gram(rows: Rows) -> np.ndarray:
-    """X^T X, dense float32 [item, item]."""
-    return np.asarray((rows.T @ rows).toarray(), np.float32)
+def gram(rows: Rows, *, block: int = 2_048) -> np.ndarray:
+    """X^T X, dense float32 [item, item]; made by blocks, so that it is never held sparse and dense at once."""
+    columns, n_items = sp.csr_matrix(rows.T), rows.shape[1]
+    found = np.empty((n_items, n_items), np.float32)
+    for start in range(0, n_items, block):
+        found[start : start + block] = (columns[start : start + block] @ rows).toarray()
+    return found
 
 
 def ease(rows: Rows, ridge: float) -> np.ndarray:
@@ -81,20 +86,14 @@ def low_pass(rows: Rows, *, rank: int = 128, iterations: int = 4, seed: int = 0)
     return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)
 
 
-def text_neighbours(text: np.ndarray, *, keep: int = 100, power: int = 3, batch: int = 1000) -> sp.csr_matrix:
-    """Cosine^power to the `keep` nearest items; text float32 [item, dim] of unit length."""
-    vectors = torch.from_numpy(text)
-    keep = min(keep, len(text) - 1)
-    columns, values = [], []
-    for start in range(0, len(text), batch):
-        cosine = vectors[start : start + batch] @ vectors.T
-        cosine[torch.arange(len(cosine)), torch.arange(start, start + len(cosine))] = 0
-        top = torch.topk(cosine, keep, dim=1)
-        columns.append(top.indices.ravel().numpy())
-        values.append(top.values.clamp(min=0).ravel().numpy() ** power)
-    row = np.repeat(np.arange(len(text)), keep)
-    shape = (len(text), len(text))
-    return sp.csr_matrix((np.concatenate(values), (row, np.concatenate(columns))), shape=shape)
+def text_neighbours(text: np.ndarray, *, keep: int = 100, power: int = 3) -> sp.csr_matrix:
+    """Cosine^power to the `keep` nearest other items; text float32 [item, dim] of unit length."""
+    n_items = len(text)
+    itself = sp.eye_array(n_items, format="csr", dtype=np.float32)
+    near, cosine = search(text, text, min(keep, n_items - 1), sp.csr_matrix(itself))
+    row = np.repeat(np.arange(n_items), near.shape[1])
+    values = np.maximum(cosine.ravel(), 0) ** power
+    return sp.csr_matrix((values, (row, near.ravel())), shape=(n_items, n_items))
 
 
 def largest(weights: np.ndarray, keep: int = 500) -> sp.csr_matrix:

@@ -1,56 +1,152 @@
-"""Heads: the learned function f over the terms of the pooled items."""
+"""Heads: the learned function f that ranks the pooled items; `linear`, `gated` and `mlp` (:mod:`.nets`) alike."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from .pool import softmax_loss
+from .boosted import BoostedHead
+from .context import Context
+from .nets import Gated, Linear, Mlp, Parts
+from .pool import Pool, softmax_loss
+
+KINDS: Mapping[str, type[Linear] | type[Gated]] = {"linear": Linear, "gated": Gated, "mlp": Mlp}
+DECAY = {"linear": 1e-3, "gated": 1e-3, "mlp": 1e-2}  # AdamW's weight decay
+CONSTANT_RATE, NETWORK_RATE = 0.03, 0.003
+ROWS = 512  # users whose parts are computed at once
 
 
 @dataclass(frozen=True)
-class LinearHead:
-    """score = sum_k weights[k] * term_k. weights: float64 [term], already divided by each term's spread."""
+class Sample:
+    """What a head learns from: term values float32 [user, pool, term], their context, target bool [user, pool]."""
 
-    weights: np.ndarray
+    values: np.ndarray
+    context: Context
+    target: np.ndarray
 
-    def contributions(self, values: np.ndarray) -> np.ndarray:
-        """float32 like `values` [..., term]: each term's part; they add up to the score."""
-        return np.asarray(values * self.weights.astype(np.float32))
+    @classmethod
+    def of(cls, pool: Pool, target: np.ndarray) -> Sample:
+        """The users whose pool holds one of their held-out items.
 
-    def scores(self, values: np.ndarray) -> np.ndarray:
-        """float32 [...] from term values [..., term]."""
-        return np.asarray(values @ self.weights.astype(np.float32))
+        The others teach nothing: a held-out item forced into the pool would teach the head to tell pooled from
+        unpooled items instead of good from bad.
+        """
+        useful = np.flatnonzero(target.any(1))
+        return cls(pool.values[useful], pool.context.of(useful), target[useful])
+
+    @classmethod
+    def joined(cls, samples: Sequence[Sample]) -> Sample:
+        """All users of several samples."""
+        contexts = [sample.context for sample in samples]
+        return cls(
+            np.concatenate([sample.values for sample in samples]),
+            Context(np.concatenate([c.features for c in contexts]), np.concatenate([c.peak for c in contexts])),
+            np.concatenate([sample.target for sample in samples]),
+        )
 
 
-def fit_linear(
-    values: np.ndarray, target: np.ndarray, *, seed: int, epochs: int = 10, batch: int = 128, device: str = "cpu"
-) -> LinearHead:
-    """Softmax over each user's pool; values float32 [user, pool, term], target bool [user, pool].
+@dataclass(frozen=True)
+class Head:
+    """A fitted head. Its scores are the sums of its contributions."""
 
-    Users whose pool holds none of their held-out items teach nothing and are skipped: a held-out item forced into
-    the pool would teach the head to tell pooled from unpooled items instead of good from bad.
-    AdamW, learning rate .03 falling linearly to 0.
+    kind: str
+    net: Parts
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether the context matters at all."""
+        return self.kind != "linear"
+
+    def contributions(self, values: np.ndarray, context: Context) -> np.ndarray:
+        """float32 [user, item, term]: each term's part of the score of values [user, item, term]."""
+        return np.concatenate([self._parts(values, context, start).numpy() for start in _starts(values)])
+
+    def scores(self, values: np.ndarray, context: Context) -> np.ndarray:
+        """float32 [user, item]."""
+        return np.concatenate([self._parts(values, context, start).sum(-1).numpy() for start in _starts(values)])
+
+    @torch.no_grad()
+    def _parts(self, values: np.ndarray, context: Context, start: int) -> Tensor:
+        rows = slice(start, start + ROWS)
+        inputs = (values[rows], context.features[rows], context.peak[rows])
+        parts: Tensor = self.net(*map(torch.from_numpy, inputs))
+        return parts
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything learned, by name; :meth:`of_arrays` gives the head back."""
+        return {name: value.numpy() for name, value in self.net.state_dict().items()}
+
+    @classmethod
+    def of_arrays(cls, kind: str, arrays: Mapping[str, np.ndarray]) -> Head:
+        """A head from the arrays of another.
+
+        Raises:
+            KeyError, RuntimeError: the arrays are not those of a head of this kind.
+        """
+        features = len(arrays["center"]) if "center" in arrays else 0
+        net = KINDS[kind](len(arrays["spread"]), features)
+        net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+        return cls(kind, net.eval())
+
+
+def _starts(values: np.ndarray) -> range:
+    return range(0, max(len(values), 1), ROWS)
+
+
+def fit_head(kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: int = 128) -> Head:
+    """Softmax over each user's pool. AdamW, learning rates falling linearly to 0.
+
+    Equal seeds give equal heads; the generator of the caller is left as it was.
     """
-    torch.manual_seed(seed)
-    useful = np.flatnonzero(target.any(1))
-    spread = values.reshape(-1, values.shape[-1]).std(0) + 1e-8
-    scale = torch.from_numpy(spread).to(device)
-    weight = torch.nn.Parameter(torch.full((values.shape[-1],), 0.1, device=device))
-    optimizer = torch.optim.AdamW([weight], lr=0.03, weight_decay=1e-3)
-    steps = epochs * max(-(-len(useful) // batch), 1)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    random = np.random.default_rng(seed)
-    for _ in range(epochs):
-        order = random.permutation(useful)
-        for start in range(0, len(order), batch):
-            rows = np.sort(order[start : start + batch])
-            x = torch.from_numpy(values[rows]).to(device) / scale
-            loss = softmax_loss(x @ weight, torch.from_numpy(target[rows]).to(device, torch.float32))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return LinearHead((weight.detach().cpu().double() / scale.cpu().double()).numpy())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _standardised(KINDS[kind](sample.values.shape[-1], sample.context.features.shape[-1]), sample)
+        constant = [net.constant]
+        network = [p for name, p in net.named_parameters() if name != "constant"]
+        groups = [{"params": constant, "lr": CONSTANT_RATE}, {"params": network, "lr": NETWORK_RATE}]
+        optimizer = torch.optim.AdamW(groups[: 1 + bool(network)], weight_decay=DECAY[kind])
+        steps = epochs * max(-(-len(sample.target) // batch), 1)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+        values, features, peak, target = map(
+            torch.from_numpy, (sample.values, sample.context.features, sample.context.peak, sample.target)
+        )
+        for _ in range(epochs):
+            for rows in torch.randperm(len(target)).split(batch):
+                scores = net(values[rows], features[rows], peak[rows]).sum(-1)
+                loss = softmax_loss(scores, target[rows].float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return Head(kind, net.eval())
+
+
+def _standardised(net: Linear | Gated, sample: Sample) -> Linear | Gated:
+    """The net with the sample's spreads."""
+    net.spread = torch.from_numpy(_moments(sample.values)[1] + 1e-8)
+    if isinstance(net, Gated):
+        mean, spread = _moments(sample.context.features)
+        net.center, net.width = torch.from_numpy(mean), torch.from_numpy(spread + 1e-6)
+    return net
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation, float32 [column], of values [user, item, column]; in float64, some users at once."""
+    total = square = np.zeros(values.shape[-1])
+    for start in _starts(values):
+        some = values[start : start + ROWS].astype(np.float64)
+        total, square = total + some.sum((0, 1)), square + (some**2).sum((0, 1))
+    mean = total / max(values[..., 0].size, 1)
+    variance = square / max(values[..., 0].size, 1) - mean**2
+    return mean.astype(np.float32), np.sqrt(np.maximum(variance, 0)).astype(np.float32)
+
+
+def rank_pool(head: Head | BoostedHead, pool: Pool, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The k best of each pool: places int64 [user, k] in it, items int64 (-1 = empty), scores float32, best first."""
+    scores = np.where(pool.items >= 0, head.scores(pool.values, pool.context), -np.inf)
+    places = np.lexsort((pool.items, -scores), axis=1)[:, :k]
+    return places, np.take_along_axis(pool.items, places, 1), np.take_along_axis(scores, places, 1)

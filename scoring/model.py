@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..config import ShopConfig
 from ..kg.log import InteractionLog
-from .evidence import Evidence, Relation, histories_of
+from .boosted import BoostedHead
+from .context import Context, item_features, user_features
+from .evidence import Evidence, Histories, Relation, histories_of
 from .families import all_terms
 from .folds import Fold, end_of, training_folds
-from .head import LinearHead, fit_linear
+from .head import KINDS, Head, Sample, fit_head, rank_pool
 from .metrics import is_held_out, rank_metrics
-from .pool import Scorable, choose_blend, fill
+from .pool import Pool, Question, Scorable, choose_blend, fill
 from .profiles import profiles_of
 from .terms import Term
 
@@ -50,31 +53,62 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted model. blend: float64 [term] makes the pool; head re-ranks it; report: what was measured on the way."""
+    """A fitted model. blend: float64 [term] makes the pool; head re-ranks it; report: what was measured on the way.
+
+    about_items: float32 [item, feature], the items' part of the head's context. now: the cut in days since 1970.
+    """
 
     terms: tuple[Term, ...]
     blend: np.ndarray
-    head: LinearHead
+    head: Head | BoostedHead
     pool_size: int
     allowed: np.ndarray
+    about_items: np.ndarray
+    now: float | None
     decay: np.ndarray | None
     vectors: RelationVectors | None
-    report: dict[str, object]
+    report: dict[str, Any]
 
-    def scorable(self, log: InteractionLog, hidden: sp.csr_matrix | None = None) -> Scorable:
-        """The terms with profiles of everybody in `log`; `hidden` defaults to what each user has."""
-        histories = histories_of(log)
-        seen = histories.matrix() if hidden is None else hidden
-        return Scorable(self.terms, profiles_of(histories, self.decay), seen, self.allowed)
+    def scorable(self, log: InteractionLog) -> Scorable:
+        """The terms with the histories of everybody in `log`."""
+        return self.scorable_for(histories_of(log), self.now)
 
-    def recommend(self, scorable: Scorable, users: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """items int64 [user, k] (-1 where fewer remain), scores float32 [user, k], contributions [user, k, term]."""
-        pool = fill(scorable, users, self.blend, self.pool_size)
-        scores = np.where(pool.items >= 0, self.head.scores(pool.values), -np.inf)
-        order = np.lexsort((pool.items, -scores), axis=1)[:, :k]
-        items, best = np.take_along_axis(pool.items, order, 1), np.take_along_axis(scores, order, 1)
-        parts = self.head.contributions(np.take_along_axis(pool.values, order[:, :, None], 1))
-        return items, best.astype(np.float32), parts
+    def scorable_for(self, histories: Histories, now: float | None) -> Scorable:
+        """The terms with other histories, read at `now`; nobody is shown what they have."""
+        return Scorable(
+            self.terms,
+            profiles_of(histories, self.decay),
+            histories.matrix(),
+            self.allowed,
+            self.about_items,
+            user_features(histories, now),
+        )
+
+    def recommend(
+        self, scorable: Scorable, users: np.ndarray, k: int, only: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """items int64 [user, k] (-1 where fewer remain), scores float32 [user, k], contributions [user, k, term].
+
+        `only`, bool [item], filters what is shown and changes no score.
+        """
+        pool = fill(scorable, users, self.blend, self.pool_size, only)
+        places, items, scores = rank_pool(self.head, pool, k)
+        values = np.take_along_axis(pool.values, places[:, :, None], 1)
+        context = Context(scorable.features(users, items), pool.context.peak)
+        return items, scores, self.head.contributions(values, context)
+
+    def peaks(self, scorable: Scorable, users: np.ndarray) -> np.ndarray:
+        """float32 [user, term] of these users' pools; zeros where the head does not ask."""
+        if not self.head.reads_context:
+            return np.zeros((len(users), len(self.terms)), np.float32)
+        return fill(scorable, users, self.blend, self.pool_size).context.peak
+
+    def parts(self, scorable: Scorable, users: np.ndarray, items: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+        """float32 [user, item, term]: contributions to the scores of any items [n], pooled or not."""
+        rows = {name: matrix[users] for name, matrix in scorable.profiles.items()}
+        values = np.stack([term.at(rows, items) for term in self.terms], axis=-1)
+        everywhere = np.broadcast_to(items, (len(users), len(items)))
+        return self.head.contributions(values, Context(scorable.features(users, everywhere), peaks))
 
 
 def evidence_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn: RelationVectors | None) -> Evidence:
@@ -94,52 +128,120 @@ def scorable_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn
     evidence = evidence_at(given, seen, now, gnn)
     terms = all_terms(evidence, given.config.model.off)
     profiles = profiles_of(evidence.histories, None if gnn is None else gnn.decay)
-    return Scorable(terms, profiles, evidence.histories.matrix(), candidates(given, seen))
+    return Scorable(
+        terms,
+        profiles,
+        evidence.histories.matrix(),
+        candidates(given, seen),
+        item_features(evidence),
+        user_features(evidence.histories, now),
+    )
 
 
 def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
-    """Choose on the newest fold's check users, fit the head on all folds, rebuild the terms on the whole log."""
-    settings = given.config.model
+    """Choose blend and head on the check users, fit the head on all folds, rebuild the terms on the whole log."""
+    start, settings = time.perf_counter(), given.config.model
     folds = training_folds(given.log, given.config.split, settings.folds)
-    held = min(settings.check_users, len(folds[0].users) // 4)
-    check, rest = folds[0].users[:held], folds[0].users[held:]
-    blend: np.ndarray | None = None
-    report: dict[str, object] = {}
-    samples: list[tuple[np.ndarray, np.ndarray]] = []
+    roles = roles_of(folds, settings.check_users)
     vectors = vectors_of_folds(given, folds, say)
+
+    def at(number: int) -> Scorable:
+        return scorable_at(given, folds[number].seen, folds[number].now, vectors[number])
+
+    scorables = {number: at(number) for number in {0, roles.teacher}}
+    report: dict[str, Any] = {"terms": [term.name for term in scorables[0].terms]}
+    report["pool"], blend, report["pool_recall"] = choose_blend(
+        Question(scorables[roles.teacher], folds[roles.teacher].held_out, roles.pupils),
+        Question(scorables[0], folds[0].held_out, roles.check),
+        kind=settings.pool,
+        size=settings.pool_size,
+        seed=given.seed,
+    )
+    checked = fill(scorables[0], roles.check, blend, settings.pool_size)
+    samples = []
     for number, fold in enumerate(folds):
-        scorable = scorable_at(given, fold.seen, fold.now, vectors[number])
-        if blend is None:
-            name, blend, recall = choose_blend(
-                scorable, fold.held_out, rest, check, kind=settings.pool, size=settings.pool_size, seed=given.seed
-            )
-            report |= {"pool": name, "pool_recall": recall, "terms": [term.name for term in scorable.terms]}
-            checked = _pooled(scorable, fold, check, blend, settings.pool_size)
-        users = np.setdiff1d(fold.users, check)
+        scorable = scorables.pop(number, None) or at(number)
+        users = np.setdiff1d(fold.users, roles.check) if number == 0 or not roles.in_time else fold.users
         users = np.random.default_rng(number).permutation(users)[: settings.fit_users]
-        values, target, _ = _pooled(scorable, fold, users, blend, settings.pool_size)
-        useful = target.any(1)
-        samples.append((values[useful], target[useful]))
-        say(f"fold {number + 1} of {len(folds)}: {len(scorable.terms)} terms, {useful.sum()} of {len(users)}")
-        del scorable
-    head = fit_linear(*_joined(samples), seed=given.seed)
-    report["validation"] = _validate(head, checked, folds[0].held_out[check], given.config.evaluation.k)
-    samples.append((checked[0], checked[1]))
-    head = fit_linear(*_joined(samples), seed=given.seed)  # choices are made: the check users may teach too
+        if len(users):
+            samples.append(_sample(fill(scorable, users, blend, settings.pool_size), fold, users))
+            say(f"fold {number + 1} of {len(folds)}: {len(samples[-1].target)} of {len(users)} users teach the head")
+    kind, validation = choose_head(given, Sample.joined(samples), checked, folds[0].held_out[roles.check])
+    report |= {"head": kind, "heads": validation, "validation": validation[kind]}
+    say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
+    samples.append(_sample(checked, folds[0], roles.check))  # choices are made: the check users may teach too
+    head = fit_head(kind, Sample.joined(samples), seed=given.seed)
     del samples
-    assert blend is not None
-    return rebuilt(given, blend, head, vectors[0], report)
+    report["weights"] = dict(zip(report["terms"], _weights(head, checked), strict=True))
+    report["gnn"] = [list(found.validation) for found in vectors if found is not None]
+    model = rebuilt(given, blend, head, vectors[0], report)
+    report["fit_s"] = round(time.perf_counter() - start, 2)
+    return model
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who does what in a fit: blends are fitted on `pupils` of fold `teacher`, choices made on `check` of fold 0.
+
+    in_time: the folds are periods one after the other, so the older ones know nothing of the check users' answers.
+    """
+
+    teacher: int
+    pupils: np.ndarray
+    check: np.ndarray
+    in_time: bool
+
+
+def roles_of(folds: list[Fold], check_users: int) -> Roles:
+    """Periods: the newest is all for checking, the one before teaches the blend. Else a quarter of the users checks."""
+    newest = folds[0].users
+    if len(folds) > 1 and folds[0].now != folds[1].now:
+        return Roles(1, folds[1].users, newest[:check_users], True)
+    held = min(check_users, len(newest) // 4)
+    return Roles(0, newest[held:], newest[:held], False)
+
+
+def choose_head(
+    given: Ingredients, sample: Sample, checked: Pool, held_out: sp.csr_matrix
+) -> tuple[str, dict[str, dict[str, float]]]:
+    """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there."""
+    wanted, k = given.config.model.head, given.config.evaluation.k
+    found = {}
+    for kind in KINDS if wanted == "auto" else (wanted,):
+        head = fit_head(kind, sample, seed=given.seed)
+        measured = rank_metrics(rank_pool(head, checked, k)[1], held_out, k)
+        found[kind] = {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}
+    return max(found, key=lambda kind: found[kind][f"ndcg@{k}"]), found
 
 
 def rebuilt(
-    given: Ingredients, blend: np.ndarray, head: LinearHead, start: RelationVectors | None, report: dict[str, object]
+    given: Ingredients,
+    blend: np.ndarray,
+    head: Head | BoostedHead,
+    start: RelationVectors | None,
+    report: dict[str, Any],
 ) -> Model:
     """The same blend and head over terms computed from every event of the log."""
     now = end_of(given.log, given.config.split)
     gnn = given.learn_vectors(given.log, None, start)
-    scorable = scorable_at(given, given.log, now, gnn)
+    found = scorable_at(given, given.log, now, gnn)
     decay = None if gnn is None else gnn.decay
-    return Model(scorable.terms, blend, head, given.config.model.pool_size, scorable.allowed, decay, gnn, report)
+    report["gnn_relations"] = {} if gnn is None else _lengths(gnn)
+    size = given.config.model.pool_size
+    return Model(found.terms, blend, head, size, found.allowed, found.about_items, now, decay, gnn, report)
+
+
+def _weights(head: Head, checked: Pool) -> list[float]:
+    """Per term how far its part of the score spreads within a pool: what is equal for all ranks nobody."""
+    some = slice(0, 1_000)
+    parts = head.contributions(checked.values[some], checked.context.of(np.arange(len(checked.values))[some]))
+    return [float(spread) for spread in parts.std(1).mean(0)]
+
+
+def _lengths(gnn: RelationVectors) -> dict[str, float]:
+    """Mean length of R_s by relation: how much of an item's vector came over it."""
+    length = np.linalg.norm(gnn.by_relation, axis=2).mean(0)
+    return {name: float(mean) for name, mean in zip(gnn.relations, length, strict=True)}
 
 
 def vectors_of_folds(given: Ingredients, folds: list[Fold], say: Say) -> list[RelationVectors | None]:
@@ -151,23 +253,5 @@ def vectors_of_folds(given: Ingredients, folds: list[Fold], say: Say) -> list[Re
     return found[::-1]
 
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _pooled(scorable: Scorable, fold: Fold, users: np.ndarray, blend: np.ndarray, size: int) -> Sample:
-    pool = fill(scorable, users, blend, size)
-    return pool.values, is_held_out(pool.items, fold.held_out[users]), pool.items
-
-
-def _joined(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    width = max(target.shape[1] for _, target in samples)
-    assert all(target.shape[1] == width for _, target in samples)
-    return np.concatenate([v for v, _ in samples]), np.concatenate([t for _, t in samples])
-
-
-def _validate(head: LinearHead, checked: Sample, held_out: sp.csr_matrix, k: int) -> dict[str, float]:
-    values, _, items = checked
-    scores = np.where(items >= 0, head.scores(values), -np.inf)
-    ranked = np.take_along_axis(items, np.lexsort((items, -scores), axis=1)[:, :k], 1)
-    measured = rank_metrics(ranked, held_out, k)
-    return {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}
+def _sample(pool: Pool, fold: Fold, users: np.ndarray) -> Sample:
+    return Sample.of(pool, is_held_out(pool.items, fold.held_out[users]))

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from .context import Context, peak_of
 from .metrics import is_held_out, rank_metrics
 from .terms import Term, dense
 from .topk import top_k
@@ -30,12 +31,15 @@ class Scorable:
     """Terms with the profile rows of all users: everything needed to score anyone.
 
     hidden: sparse [user, item], nonzero = never recommended to this user. allowed: bool [item].
+    about_items, about_users: float32 [item or user, feature], what the heads read beside the terms.
     """
 
     terms: tuple[Term, ...]
     profiles: dict[str, sp.csr_matrix]
     hidden: sp.csr_matrix
     allowed: np.ndarray
+    about_items: np.ndarray
+    about_users: np.ndarray
 
     def dense(self, users: np.ndarray) -> np.ndarray:
         """float32 [term, user, item] for a batch of user rows."""
@@ -45,6 +49,12 @@ class Scorable:
         """bool [user, item]: seen already, or not a candidate."""
         return np.asarray((self.hidden[users].toarray() != 0) | ~self.allowed)
 
+    def features(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32 [user, n, feature] of items int64 [user, n] (an empty place, -1, reads as item 0)."""
+        about = self.about_users[users][:, None]
+        about = np.broadcast_to(about, (*items.shape, about.shape[-1]))
+        return np.concatenate([self.about_items[np.maximum(items, 0)], about], axis=2)
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -52,6 +62,7 @@ class Pool:
 
     items: np.ndarray
     values: np.ndarray
+    context: Context
 
     def recall(self, held_out: sp.csr_matrix) -> float:
         """Share of the held-out pairs [user of the pool, item] that the pool holds."""
@@ -69,18 +80,28 @@ def blended(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.tensordot(weights.astype(np.float32), values, 1)
 
 
-def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int) -> Pool:
-    """The pools of these users."""
+def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, only: np.ndarray | None = None) -> Pool:
+    """The pools of these users; `only`, bool [item], narrows the items and leaves the context as it is without."""
     size = min(size, scorable.hidden.shape[1])
 
-    def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values = scorable.dense(batch)
-        items, _ = top_k(blended(weights, values), size, scorable.hidden[batch], scorable.allowed)
-        picked = np.take_along_axis(values, np.maximum(items, 0)[None], axis=2)
-        return items, picked.transpose(1, 2, 0)
+    def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        values, hidden = scorable.dense(batch), scorable.hidden[batch]
+        scores = blended(weights, values)
+        items, _ = top_k(scores, size, hidden, scorable.allowed)
+        picked = _picked(values, items)
+        peak = peak_of(picked, items)
+        if only is not None:
+            items, _ = top_k(scores, size, hidden, scorable.allowed & only)
+            picked = _picked(values, items)
+        return items, picked, peak
 
-    items, values = zip(*in_batches(users, one), strict=True)
-    return Pool(np.concatenate(items), np.concatenate(values))
+    items, values, peak = (np.concatenate(part) for part in zip(*in_batches(users, one), strict=True))
+    return Pool(items, values, Context(scorable.features(users, items), peak))
+
+
+def _picked(values: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """float32 [user, n, term] of items int64 [user, n] out of [term, user, item]."""
+    return np.take_along_axis(values, np.maximum(items, 0)[None], axis=2).transpose(1, 2, 0)
 
 
 def learn_blend(
@@ -134,16 +155,25 @@ def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarr
     return weights
 
 
+@dataclass(frozen=True)
+class Question:
+    """Users of one cut and what they must find: held_out sparse [user, item], users int64 rows of it."""
+
+    scorable: Scorable
+    held_out: sp.csr_matrix
+    users: np.ndarray
+
+
 def choose_blend(
-    scorable: Scorable, held_out: sp.csr_matrix, fit: np.ndarray, check: np.ndarray, *, kind: str, size: int, seed: int
+    fit: Question, check: Question, *, kind: str, size: int, seed: int
 ) -> tuple[str, np.ndarray, dict[str, float]]:
     """The blend with the higher pool recall on the check users: its name, weights, and the recall of each tried."""
     makers = {
-        "learned": lambda: learn_blend(scorable, held_out, fit, seed=seed),
-        "strongest": lambda: strongest_blend(scorable, held_out, fit),
+        "learned": lambda: learn_blend(fit.scorable, fit.held_out, fit.users, seed=seed),
+        "strongest": lambda: strongest_blend(fit.scorable, fit.held_out, fit.users),
     }
     tried = {name: make() for name, make in makers.items() if kind in ("auto", name)}
-    sample = check[:1_000]
-    recall = {name: fill(scorable, sample, w, size).recall(held_out[sample]) for name, w in tried.items()}
+    sample = check.users[:1_000]
+    recall = {name: fill(check.scorable, sample, w, size).recall(check.held_out[sample]) for name, w in tried.items()}
     best = max(recall, key=lambda name: recall[name])
     return best, tried[best], recall

@@ -12,11 +12,11 @@ import numpy as np
 from ..errors import UnknownIdError, did_you_mean
 from ..kg.snapshot import IdMap
 from . import bundle as bundles
+from . import versions
 from .evidence import Histories, histories_of
 from .explain import Explanation, explain
 from .filters import compile_where
 from .pool import Scorable
-from .profiles import profiles_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Recommender:
         Raises:
             ArtifactError: nothing is published there, or a part of it is missing or torn.
         """
-        return cls(*bundles.load(bundles.published(Path(folder))))
+        return cls(*bundles.load(versions.published(Path(folder))))
 
     def recommend(self, users: Sequence[str], k: int = 10, where: str | None = None) -> list[list[Recommended]]:
         """Per user the k best items they do not have yet; `where` filters by item properties.
@@ -67,22 +67,21 @@ class Recommender:
     ) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
         """float32 [user, item]; with `terms` also each term's part, float32 [user, item], by name."""
         rows, columns = self._rows(self._users, users), self._rows(self._items, items)
-        profiles = {name: matrix[rows] for name, matrix in self._scorable.profiles.items()}
-        values = np.stack([term.at(profiles, columns) for term in self.model.terms], axis=-1)
-        parts = self.model.head.contributions(values)
+        parts = self.model.parts(self._scorable, rows, columns, self.model.peaks(self._scorable, rows))
         if not terms:
             return np.asarray(parts.sum(-1))
         return np.asarray(parts.sum(-1)), {term.name: parts[..., n] for n, term in enumerate(self.model.terms)}
 
     def score_pairs(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
         """float32 [pair]: the score of users[n] for items[n]."""
+        names, number = np.unique(np.asarray(users, object), return_inverse=True)
+        rows, columns = self._rows(self._users, names.tolist()), self._rows(self._items, items)
+        peaks = self.model.peaks(self._scorable, rows)
         values = np.empty(len(users), np.float32)
-        places: dict[str, list[int]] = {}
-        for place, user in enumerate(users):
-            places.setdefault(user, []).append(place)
-        for user, mine in places.items():
-            scores = self.score([user], [items[place] for place in mine])
-            values[mine] = np.asarray(scores)[0]
+        places = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+        for user, mine in enumerate(places):
+            one = slice(user, user + 1)
+            values[mine] = self.model.parts(self._scorable, rows[one], columns[mine], peaks[one]).sum(-1)[0]
         return values
 
     def similar(self, item: str, k: int = 10, where: str | None = None) -> list[Recommended]:
@@ -137,12 +136,11 @@ class Recommender:
             now,
             self._histories.ordered,
         )
-        return Scorable(self.model.terms, profiles_of(one, self.model.decay), one.matrix(), self.model.allowed)
+        return self.model.scorable_for(one, None if now is None else 0.0)
 
     def _lists(self, scorable: Scorable, users: np.ndarray, k: int, where: str | None) -> list[list[Recommended]]:
-        allowed = scorable.allowed & self._where(where)
-        narrowed = Scorable(scorable.terms, scorable.profiles, scorable.hidden, allowed)
-        items, scores, parts = self.model.recommend(narrowed, users, k)
+        only = None if where is None else self._where(where)
+        items, scores, parts = self.model.recommend(scorable, users, k, only)
         names = [term.name for term in self.model.terms]
         return [
             [
@@ -153,9 +151,7 @@ class Recommender:
             for row in zip(items, scores, parts, strict=True)
         ]
 
-    def _where(self, where: str | None) -> np.ndarray:
-        if where is None:
-            return np.ones(len(self._items), bool)
+    def _where(self, where: str) -> np.ndarray:
         columns: dict[str, Any] = {}
         for name in self.bundle.items.column_names:
             column = self.bundle.items[name]
@@ -170,8 +166,9 @@ class Recommender:
         return np.asarray(condition(columns), bool)
 
     def _explain(self, scorable: Scorable, row: np.ndarray, item: int, most: int) -> Explanation:
+        parts = self.model.parts(scorable, row, np.array([item]), self.model.peaks(scorable, row))[0, 0]
         rows = {name: matrix[row] for name, matrix in scorable.profiles.items()}
-        return explain(self.model, rows, item, self._items.ids, self.bundle.patterns, most=most)
+        return explain(self.model, rows, item, parts, self._items.ids, self.bundle.patterns, most=most)
 
 
 def _hint(id_: str, ids: IdMap) -> str:

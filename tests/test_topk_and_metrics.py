@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, ndcg_score, roc_auc_score
 
 from catalograph.errors import CatalographError
 from catalograph.scoring.metrics import auc, bootstrap_interval, coverage, f1, rank_metrics
-from catalograph.scoring.topk import top_k
+from catalograph.scoring.topk import search, top_k
 
 
 def reference(scores, k, hidden, allowed):
@@ -31,6 +31,28 @@ def test_the_list_equals_a_dense_reference_ties_included(users, items, k, seed):
     shown = found >= 0
     np.testing.assert_array_equal(best[shown], np.take_along_axis(scores, np.maximum(found, 0), 1)[shown])
     assert (best[~shown] == -np.inf).all()
+
+
+@given(st.integers(1, 3), st.integers(40, 400), st.integers(1, 7), st.integers(0, 2**32 - 1))
+def test_long_rows_go_by_groups_to_the_same_list(users, items, k, seed):
+    """The group path: border ties within and outside the chosen groups, incomplete last slabs."""
+    random = np.random.default_rng(seed)
+    scores = random.integers(-40, 40, (users, items)).astype(np.float32)
+    hidden, allowed = random.random((users, items)) < 0.2, random.random(items) < random.choice([0.05, 0.9])
+    found, _ = top_k(scores, k, sp.csr_matrix(hidden), allowed)
+    np.testing.assert_array_equal(found, reference(scores, k, hidden, allowed))
+
+
+@given(st.integers(0, 9), st.integers(1, 300), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_searching_vectors_is_the_list_of_their_products(users, items, k, seed):
+    random = np.random.default_rng(seed)
+    queries = random.integers(-2, 3, (users, 4)).astype(np.float32)
+    vectors = random.integers(-2, 3, (items, 4)).astype(np.float32)
+    hidden, allowed = random.random((users, items)) < 0.3, random.random(items) < 0.5
+    found, best = search(queries, vectors, k, sp.csr_matrix(hidden), allowed, block_bytes=4 * items * 2)
+    expected, scores = top_k(queries @ vectors.T, k, sp.csr_matrix(hidden), allowed)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(best, scores)
 
 
 def test_scores_are_left_as_they_were():

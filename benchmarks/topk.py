@@ -1,0 +1,129 @@
+"""Exact top-K over the same vectors: ours, implicit, faiss and numpy, with and without a filter that keeps 1 %.
+
+    python benchmarks/topk.py [--users N] [--items N] [--dim N] [-k N]
+
+The last line is one JSON object: ratio_implicit, ratio_faiss, ratio_numpy (their seconds over ours; above 1 we are
+faster), the same with `_filtered` (each library filters the way it offers: faiss by a selector, implicit by
+filter_items, numpy afterwards), and peak_share, the seconds of the matrix product alone over ours. Medians of three
+runs taken in turn. All libraries get two threads; every list is compared with ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from implicit.cpu.topk import topk as implicit_topk
+
+from catalograph.scoring.topk import search
+
+THREADS, BLOCK = 2, 500  # users of a block, for those that have no blocks of their own
+ALONE = 200  # single requests timed
+
+
+def main() -> None:
+    """Measure, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("--users", 10_000), ("--items", 100_000), ("--dim", 256), ("-k", 50)):
+        parser.add_argument(name, type=int, default=default)
+    asked = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    faiss.omp_set_num_threads(THREADS)
+    random = np.random.default_rng(0)
+    queries = random.standard_normal((asked.users, asked.dim), dtype=np.float32)
+    vectors = random.standard_normal((asked.items, asked.dim), dtype=np.float32)
+    allowed = random.random(asked.items) < 0.01
+    figures: dict[str, float] = {}
+    for suffix, kept in (("", None), ("_filtered", allowed)):
+        seconds = timed(methods(queries, vectors, asked.k, kept))
+        print(f"{suffix.strip('_') or 'all items'}: " + ", ".join(f"{n} {s:.3f} s" for n, s in seconds.items()))
+        figures |= {f"ratio_{n}{suffix}": round(s / seconds["ours"], 2) for n, s in seconds.items() if n in RIVALS}
+        if kept is None:
+            figures["peak_share"] = round(seconds["product"] / seconds["ours"], 3)
+    alone = sorted(one(queries[n : n + 1], vectors, asked.k) for n in range(min(ALONE, asked.users)))
+    print(f"one user: p50 {1e3 * alone[len(alone) // 2]:.1f} ms, p99 {1e3 * alone[int(0.99 * len(alone))]:.1f} ms")
+    print(json.dumps(figures))
+
+
+RIVALS = ("implicit", "faiss", "numpy")
+Found = np.ndarray | None
+Method = Callable[[], Found]
+
+
+def methods(queries: np.ndarray, vectors: np.ndarray, k: int, allowed: np.ndarray | None) -> dict[str, Method]:
+    """Name -> a call that returns item rows int64 [user, k]."""
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    refused = None if allowed is None else np.flatnonzero(~allowed).astype(np.int32)
+
+    def by_faiss() -> np.ndarray:
+        if allowed is None:
+            return np.asarray(index.search(queries, k)[1])
+        parameters: Any = faiss.SearchParameters  # its stub knows no arguments
+        filtered = parameters(sel=faiss.IDSelectorBatch(np.flatnonzero(allowed)))
+        return np.asarray(index.search(queries, k, params=filtered)[1])
+
+    return {
+        "ours": lambda: search(queries, vectors, k, allowed=allowed)[0],
+        "implicit": lambda: np.asarray(
+            implicit_topk(vectors, queries, k, filter_items=refused, num_threads=THREADS)[0], np.int64
+        ),
+        "faiss": by_faiss,
+        "numpy": lambda: by_numpy(queries, vectors, k, allowed),
+        "product": lambda: product(queries, vectors),
+    }
+
+
+def by_numpy(queries: np.ndarray, vectors: np.ndarray, k: int, allowed: np.ndarray | None) -> np.ndarray:
+    """Scores in blocks, a mask, argpartition, a sort of the k."""
+    found = []
+    for start in range(0, len(queries), BLOCK):
+        scores = queries[start : start + BLOCK] @ vectors.T
+        if allowed is not None:
+            scores[:, ~allowed] = -np.inf
+        near = np.argpartition(-scores, k, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(scores, near, 1), axis=1)
+        found.append(np.take_along_axis(near, order, 1))
+    return np.concatenate(found)
+
+
+def product(queries: np.ndarray, vectors: np.ndarray) -> None:
+    """The matrix product alone, in blocks."""
+    right = torch.from_numpy(vectors).T
+    buffer = torch.empty(BLOCK, len(vectors))
+    for start in range(0, len(queries), BLOCK):
+        rows = torch.from_numpy(queries[start : start + BLOCK])
+        torch.mm(rows, right, out=buffer[: len(rows)])
+
+
+def timed(methods: dict[str, Method], repeats: int = 3) -> dict[str, float]:
+    """Median seconds of each, measured in turn so that a busy moment meets all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    lists = {}
+    for _ in range(repeats):
+        for name, method in methods.items():
+            start = time.perf_counter()
+            lists[name] = method()
+            seconds[name].append(time.perf_counter() - start)
+    for name in RIVALS:
+        same = float(np.mean(lists[name] == lists["ours"]))
+        assert same > 0.9999, f"{name} gives another list ({same:.4%} of the places agree)"
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def one(query: np.ndarray, vectors: np.ndarray, k: int) -> float:
+    """Seconds for one user."""
+    start = time.perf_counter()
+    search(query, vectors, k)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The networks behind the heads. Each gives one part per term, and a score is nothing but their sum.
+
+x: term values float32 [user, item, term] divided by their spread. l = sign(x) log(1 + 4|x|) flattens what is large;
+r = x / the user's peak of the term says how near the item comes to the best of the user's pool. c: context features.
+
+    linear   part_k = w_k x_k
+    gated    part_k = a_k(c) l_k + b_k(c) r_k
+    mlp      part_k = a_k(c, l, r) l_k + b_k(c, l, r) r_k
+
+a and b are a learned constant plus a network that starts at zero. The third is a self-explaining network
+(Alvarez-Melis and Jaakkola 2018): as free as a multilayer perceptron over all terms, since every weight sees every
+term, and still a sum of parts, with nothing left over to attribute.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+START = 0.1  # of every constant weight: terms are made so that more is better
+GATE, HIDDEN, DROPOUT = 16, 64, 0.2
+
+
+class Parts(nn.Module):
+    """Forward: values [user, item, term], features [user, item, feature], peak [user, term] -> parts like values."""
+
+    spread: Tensor
+
+    def __init__(self, spread: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("spread", spread)
+
+
+class Linear(Parts):
+    """One weight per term; exact over the catalogue, since nothing else is read."""
+
+    def __init__(self, terms: int, features: int) -> None:
+        super().__init__(torch.ones(terms))
+        self.constant = nn.Parameter(torch.full((terms,), START))
+
+    def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item, term]."""
+        parts: Tensor = values * (self.constant / self.spread)
+        return parts
+
+
+class Gated(Parts):
+    """Weights that depend on the kind of item and history, of each term in two transforms."""
+
+    center: Tensor
+    width: Tensor
+
+    def __init__(self, terms: int, features: int) -> None:
+        super().__init__(torch.ones(terms))
+        self.register_buffer("center", torch.zeros(features))
+        self.register_buffer("width", torch.ones(features))
+        self.constant = nn.Parameter(torch.full((2 * terms,), START))
+        self.weights = self._network(terms, features)
+
+    def _network(self, terms: int, features: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(features, GATE), nn.Tanh(), _from_zero(nn.Linear(GATE, 2 * terms)))
+
+    def _inputs(self, transformed: Tensor, context: Tensor) -> Tensor:
+        return context
+
+    def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item, term]."""
+        x = values / self.spread
+        logs = torch.sign(x) * torch.log1p(4 * x.abs())
+        ratios = x / (peak / self.spread + 1e-6)[:, None]
+        transformed = torch.cat([logs, ratios], dim=-1)
+        context = (features - self.center) / self.width
+        parts: Tensor = transformed * (self.constant + self.weights(self._inputs(transformed, context)))
+        return parts[..., : x.size(-1)] + parts[..., x.size(-1) :]
+
+
+class Mlp(Gated):
+    """The same with weights that also see all the terms."""
+
+    def _network(self, terms: int, features: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(features + 2 * terms, HIDDEN),
+            nn.GELU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(HIDDEN, HIDDEN // 2),
+            nn.GELU(),
+            _from_zero(nn.Linear(HIDDEN // 2, 2 * terms)),
+        )
+
+    def _inputs(self, transformed: Tensor, context: Tensor) -> Tensor:
+        return torch.cat([transformed, context], dim=-1)
+
+
+def _from_zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,118 @@
+"""The versions of a shop's model on disk: bundles appear whole, and one small file says which of them is served.
+
+bundles/0007-3fa9c1d2/   a bundle, number and digest of its inputs; complete before it has this name
+current                  the name of the published one; replaced atomically
+
+A reader sees the old or the new version, never a mixture, and a process killed at any moment leaves the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArtifactError
+from .bundle import MANIFEST, METRICS, Bundle, save
+
+REPORT = "report.html"
+KEPT = 3  # bundles that stay when a new one is published: the served one and what may be gone back or compared to
+
+
+def write(bundle: Bundle, folder: Path) -> Path:
+    """Write a bundle beside its place, sync it and rename it in; returns its folder. Nothing is published yet."""
+    shelf = folder / "bundles"
+    number = max((_number(place) for place in _complete(shelf)), default=0) + 1
+    place = shelf / f"{number:04}-{bundle.inputs[:8]}"
+    part = place.with_name(place.name + ".part")
+    for left in shelf.glob("*.part"):  # of runs that were killed
+        shutil.rmtree(left)
+    part.mkdir(parents=True)
+    save(bundle, part)
+    for file in part.iterdir():
+        _sync(file)
+    _sync(part)
+    os.replace(part, place)
+    _sync(shelf)
+    return place
+
+
+def add_metrics(place: Path, metrics: dict[str, Any], page: str | None = None) -> None:
+    """What an evaluation found, as data and as a page, beside the model or in any other folder."""
+    if page is not None:
+        _replace(place / REPORT, page)
+    _replace(place / METRICS, json.dumps(metrics, indent=1))
+
+
+def publish(place: Path) -> None:
+    """Serve this bundle from now on; of the older ones the newest few stay."""
+    folder = place.parents[1]
+    _replace(folder / "current", place.name + "\n")
+    older = [other for other in _complete(place.parent) if other != place]
+    for other in older[: len(older) + 1 - KEPT]:
+        shutil.rmtree(other)
+
+
+def published(folder: Path) -> Path:
+    """The folder of the published bundle.
+
+    Raises:
+        ArtifactError: nothing is published there, or `current` names a version that is gone.
+    """
+    pointer = folder / "current"
+    if not pointer.is_file():
+        raise ArtifactError(f"{folder}: nothing is published here; run `catalograph rebuild SHOP.toml` first")
+    place = folder / "bundles" / pointer.read_text(encoding="utf-8").strip()
+    if not place.is_dir():
+        raise ArtifactError(f"{pointer} names {place.name}, which is not there; run `catalograph rebuild` again")
+    return place
+
+
+def is_published(place: Path) -> bool:
+    """Whether this bundle is the one served."""
+    pointer = place.parents[1] / "current"
+    return pointer.is_file() and pointer.read_text(encoding="utf-8").strip() == place.name
+
+
+def is_evaluated(place: Path) -> bool:
+    """Whether :func:`add_metrics` was reached."""
+    return (place / METRICS).is_file()
+
+
+def made_from(folder: Path, inputs: str) -> Path | None:
+    """The newest complete bundle made from inputs of this digest."""
+    for place in reversed(_complete(folder / "bundles")):
+        try:
+            if json.loads((place / MANIFEST).read_text(encoding="utf-8"))["inputs"] == inputs:
+                return place
+        except (OSError, ValueError, KeyError):  # damaged, or of another format
+            continue
+    return None
+
+
+def _complete(shelf: Path) -> list[Path]:
+    """Bundles, oldest first."""
+    return sorted((place for place in shelf.glob("*-*") if place.suffix != ".part"), key=_number)
+
+
+def _number(place: Path) -> int:
+    number = place.name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _replace(file: Path, text: str) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    _sync(part)
+    os.replace(part, file)
+    _sync(file.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,193 @@
+"""Heads: parts that add up, one score per pair wherever it is asked, planted structure, the choice on validation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shops import SHOP, make_shop
+
+from catalograph import Recommender
+from catalograph.pipeline import open_workshop, rebuild
+from catalograph.scoring.context import Context, peak_of
+from catalograph.scoring.head import KINDS, Head, Sample, fit_head, rank_pool
+from catalograph.scoring.pool import Pool
+
+EVERY = tuple(KINDS)
+
+
+def random_head(kind, terms, features, seed=0):
+    """A head whose every weight counts, as a fit would leave it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = KINDS[kind](terms, features).eval()
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return Head(kind, net)
+
+
+def sample_of(values, features, target):
+    values, features = values.astype(np.float32), features.astype(np.float32)
+    return Sample(values, Context(features, np.abs(values).max(1)), target)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 1.0, 50.0]))
+def test_contributions_add_up_to_the_score(kind, seed, scale):
+    random = np.random.default_rng(seed)
+    values = (scale * random.standard_normal((3, 7, 5))).astype(np.float32)
+    context = Context(random.standard_normal((3, 7, 4)).astype(np.float32), np.abs(values).max(1))
+    head = random_head(kind, 5, 4, seed)
+    scores = head.scores(values, context)
+    parts = head.contributions(values, context).astype(np.float64)
+    np.testing.assert_allclose(parts.sum(-1), scores, rtol=1e-5, atol=1e-5 * np.abs(parts).sum(-1).max())
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_term_without_value_has_no_part(kind):
+    values = np.random.default_rng(0).standard_normal((2, 6, 5)).astype(np.float32)
+    values[:, :, 3] = 0
+    context = Context(np.ones((2, 6, 4), np.float32), np.abs(values).max(1))
+    assert not random_head(kind, 5, 4).contributions(values, context)[:, :, 3].any()
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_arrays_give_the_head_back(kind):
+    head = random_head(kind, 5, 4)
+    again = Head.of_arrays(kind, head.arrays())
+    values = np.random.default_rng(0).standard_normal((2, 6, 5)).astype(np.float32)
+    context = Context(np.ones((2, 6, 4), np.float32), np.abs(values).max(1))
+    np.testing.assert_array_equal(head.scores(values, context), again.scores(values, context))
+
+
+def test_empty_places_of_a_pool_have_no_say_in_the_peak():
+    values = np.array([[[1.0, -3.0], [9.0, 9.0]]], np.float32)
+    np.testing.assert_array_equal(peak_of(values, np.array([[4, -1]])), [[1, 3]])
+
+
+@pytest.fixture(scope="module", params=EVERY)
+def shop(request, built):
+    """The built shop with a head of each kind whose weights are random: the strictest there is."""
+    made = Recommender.load(built[1])
+    head = random_head(request.param, len(made.model.terms), made.model.about_items.shape[1] + 3)
+    made.model = dataclasses.replace(made.model, head=head)
+    return made
+
+
+@pytest.mark.parametrize("where", [None, "price < 8"])
+def test_a_listed_score_is_the_score_of_the_pair(shop, where):
+    for user, listed in zip(["u07", "u20"], shop.recommend(["u07", "u20"], k=8, where=where), strict=True):
+        items = [item.item for item in listed]
+        expected = np.array([item.score for item in listed])
+        near = {"rtol": 1e-4, "atol": 1e-4}
+        np.testing.assert_allclose(shop.score([user], items)[0], expected, **near)
+        np.testing.assert_allclose(shop.score_pairs([user] * len(items), items), expected, **near)
+        np.testing.assert_allclose([sum(item.terms.values()) for item in listed], expected, **near)
+        assert shop.explain(user, items[0]).score == pytest.approx(expected[0], rel=1e-4, abs=1e-4)
+
+
+def test_a_score_does_not_depend_on_who_else_is_asked(shop):
+    users, items = ["u03", "u11", "u02"], ["i05", "i00", "i17", "i30"]
+    together = shop.score(users, items)
+    for user, row in zip(users, together, strict=True):
+        np.testing.assert_allclose([shop.score([user], [item])[0, 0] for item in items], row, rtol=1e-4, atol=1e-4)
+    pairs = shop.score_pairs([u for u in users for _ in items], items * 3)
+    np.testing.assert_allclose(pairs.reshape(3, 4), together, rtol=1e-4, atol=1e-4)
+
+
+def test_newcomers_and_neighbours_have_the_same_scores_as_their_explanations(shop):
+    (first, *_) = shop.recommend_for(["i02", "i06"], k=3)
+    why = shop.explain_for(["i02", "i06"], first.item, most=50)
+    assert why.score == pytest.approx(first.score, rel=1e-4, abs=1e-4)
+    assert sum(why.terms.values()) == pytest.approx(why.score, abs=1e-4)
+    assert {reason.because for reason in why.reasons} <= {"i02", "i06"}
+    assert shop.similar("i02", k=2)
+
+
+def test_reasons_share_their_terms_part(shop):
+    item = shop.recommend(["u07"], k=1)[0][0].item
+    why = shop.explain("u07", item, most=10_000)
+    for term, part in why.terms.items():
+        reasons = [reason.score for reason in why.reasons if reason.term == term]
+        if part > 1e-4 and not term.startswith("ease") and not term.endswith(".prior") and "low_pass" not in term:
+            assert sum(reasons) >= part - 1e-3  # the positive ones; negative ones make up the difference
+
+
+def planted(users=400, seed=0):
+    """One term whose sign is right where the feature is high and wrong where it is low; one that is noise."""
+    random = np.random.default_rng(seed)
+    feature = random.choice([-1.0, 1.0], (users, 30, 1))
+    values = random.standard_normal((users, 30, 2))
+    quality = values[:, :, 0] * feature[:, :, 0]
+    target = quality >= np.sort(quality, axis=1)[:, -3:-2]
+    return sample_of(values, feature, target)
+
+
+def hits(head, sample):
+    best = head.scores(sample.values, sample.context).argmax(1)
+    return sample.target[np.arange(len(best)), best].mean()
+
+
+def test_a_gate_learns_what_a_linear_head_cannot():
+    fit, check = planted(seed=0), planted(seed=1)
+    assert hits(fit_head("linear", fit, seed=0, epochs=30), check) < 0.6  # right for one kind of item, half of them
+    assert hits(fit_head("gated", fit, seed=0, epochs=60), check) > 0.8
+
+
+def test_the_mlp_learns_terms_that_need_each_other():
+    """Two terms are good together or bad together, and say nothing alone."""
+    random = np.random.default_rng(0)
+
+    def draw(users):
+        values = random.choice([-1.0, 1.0], (users, 30, 2)) * random.uniform(0.5, 1.5, (users, 30, 2))
+        quality = values[:, :, 0] * values[:, :, 1]
+        return sample_of(values, np.zeros((users, 30, 1)), quality >= np.sort(quality, axis=1)[:, -3:-2])
+
+    fit, check = draw(800), draw(300)
+    assert hits(fit_head("gated", fit, seed=0, epochs=30), check) < 0.5
+    assert hits(fit_head("mlp", fit, seed=0, epochs=60), check) > 0.8
+
+
+def test_equal_seeds_give_equal_heads_and_leave_the_generator_alone():
+    sample = planted(60)
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    one, two, other = (fit_head("mlp", sample, seed=seed, epochs=2) for seed in (1, 1, 2))
+    assert torch.equal(state, torch.random.get_rng_state())
+    np.testing.assert_array_equal(one.arrays()["constant"], two.arrays()["constant"])
+    assert not np.array_equal(one.arrays()["constant"], other.arrays()["constant"])
+
+
+def test_users_with_nothing_in_their_pool_teach_nothing():
+    items = np.tile(np.arange(4), (3, 1))
+    values = np.random.default_rng(0).standard_normal((3, 4, 2)).astype(np.float32)
+    target = np.array([[0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]], bool)
+    pool = Pool(items, values, Context(np.zeros((3, 4, 1), np.float32), np.abs(values).max(1)))
+    sample = Sample.of(pool, target)
+    np.testing.assert_array_equal(sample.values, values[[0, 2]])
+    np.testing.assert_array_equal(sample.context.peak, pool.context.peak[[0, 2]])
+
+
+def test_ties_in_a_pool_go_to_the_smaller_item_and_empty_places_last():
+    items = np.array([[5, 2, -1, 9]])
+    values = np.zeros((1, 4, 1), np.float32)
+    pool = Pool(items, values, Context(np.zeros((1, 4, 1), np.float32), np.zeros((1, 1), np.float32)))
+    places, found, scores = rank_pool(random_head("linear", 1, 1), pool, 4)
+    assert found.tolist() == [[2, 5, 9, -1]]
+    assert places.tolist() == [[1, 0, 3, 2]]
+    assert scores[0, 3] == -np.inf
+
+
+def test_auto_takes_the_head_that_validates_best_and_the_bundle_keeps_it(tmp_path):
+    toml = make_shop(tmp_path / "shop", toml=SHOP.replace("folds = 2", 'folds = 2\nhead = "auto"'))
+    rebuild(open_workshop(toml, out=tmp_path / "build", device="cpu"))
+    shop = Recommender.load(tmp_path / "build")
+    heads = shop.model.report["heads"]
+    assert set(heads) == set(EVERY)
+    best = max(heads, key=lambda kind: heads[kind]["ndcg@10"])
+    assert shop.model.head.kind == shop.model.report["head"] == best
+    assert shop.model.report["validation"] == heads[best]
+    assert len(shop.recommend(["u01"])[0]) == 10
