@@ -166,7 +166,8 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
         if len(users):
             samples.append(_sample(fill(scorable, users, blend, settings.pool_size), fold, users))
             say(f"fold {number + 1} of {len(folds)}: {len(samples[-1].target)} of {len(users)} users teach the head")
-    kind, validation = choose_head(given, Sample.joined(samples), checked, folds[0].held_out[roles.check])
+    samples = [Sample.joined(samples)]
+    kind, validation = choose_head(given, samples[0], checked, folds[0].held_out[roles.check])
     report |= {"head": kind, "heads": validation, "validation": validation[kind]}
     say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
     samples.append(_sample(checked, folds[0], roles.check))  # choices are made: the check users may teach too
