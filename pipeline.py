@@ -118,6 +118,10 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
         for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
+    if not workshop.config.has_interactions:
+        encoded(workshop, *stored(workshop, graph_inputs))
+        workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
+        return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
     model, place = trained(workshop, world, inputs)
     start = time.perf_counter()
@@ -191,7 +195,13 @@ class World:
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
-    """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
+    """Load, store, export, encode."""
+    catalogue, snapshot = stored(workshop, graph_inputs, split=split)
+    return _world(workshop, catalogue, snapshot, encoded(workshop, catalogue, snapshot))
+
+
+def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
+    """Load, store (skipped when `graph_inputs` is what the store already holds), export."""
     start = time.perf_counter()
     config = workshop.config
     with closing(open_source(config)) as source:
@@ -214,7 +224,19 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
         start = time.perf_counter()
         snapshot = export_snapshot(store)
     _line(workshop, "export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
-    return _world(workshop, catalogue, snapshot)
+    return catalogue, snapshot
+
+
+def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> np.ndarray | None:
+    """M(s), float32 [item, dim], or None where nothing names a text."""
+    config, start = workshop.config, time.perf_counter()
+    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    if not fields:
+        return None
+    texts = compose(snapshot, catalogue.item_label, fields)
+    vectors = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
+    _line(workshop, "encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
+    return np.asarray(vectors)
 
 
 def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
@@ -224,14 +246,8 @@ def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges
 
 
-def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
-    config, start = workshop.config, time.perf_counter()
-    text = None
-    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
-    if fields:
-        texts = compose(snapshot, catalogue.item_label, fields)
-        text = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
-        _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
+def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> World:
+    config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions

@@ -42,6 +42,11 @@ def read_events(config: ShopConfig, source: Source, split: int, extra: Columns, 
     return sheet.with_frame(events.with_columns(parts(events, config.split, sheet.origin)))
 
 
+def no_events() -> pl.DataFrame:
+    """The log of a shop without interactions."""
+    return pl.DataFrame(schema={"user": pl.String, "item": pl.String, "part": pl.String})
+
+
 def _columns(config: ShopConfig, split: int) -> Columns:
     section = config.interactions
     told = {
