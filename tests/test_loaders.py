@@ -643,7 +643,7 @@ def test_a_shop_without_interactions_is_a_catalogue_with_nodes_of_any_kind(words
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ('repeats = "first"', "", "judged.csv: row 3, column 'query_id': 'q1' stands twice"),
+        ('repeats = "first"', "", "judged.csv: row 2, column 'query_id': 'q1' stands twice"),
         ('label = "Query"', 'label = "Item"', "nodes.Item: the shop has Item nodes already"),
         ('file = "items.csv"', "", "the shop has neither items nor interactions"),
         ('file = "items.csv"', 'file = "items.csv"\n[split]\nmethod = "random"\n', "[split] needs [interactions]"),
