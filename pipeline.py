@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
@@ -33,7 +33,8 @@ from .kg.log import InteractionLog
 from .kg.snapshot import Snapshot
 from .kg.store import GraphStore
 from .kg.stores import open_store
-from .loaders.catalogue import Catalogue
+from .kg.writeback import RECOMMENDED, SIMILAR_TO, Publication, Published
+from .loaders.catalogue import Catalogue, EdgeKey
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
@@ -42,6 +43,7 @@ from .scoring.evidence import relations_of
 from .scoring.explain import pattern_of
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.model import Ingredients, Model, fit
+from .scoring.recommender import Recommender
 
 Say = Callable[[str], None]
 
@@ -245,6 +247,48 @@ def _learner(
         )
 
     return learn
+
+
+def write_back(workshop: Workshop, *, n: int, users: Sequence[str], k: int) -> Published:
+    """Put the published model's lists and vectors into the graph: the n most similar of every item, k for each user.
+
+    Returns what then stands there.
+    """
+    start = time.perf_counter()
+    place = versions.published(workshop.folder)
+    with opened(workshop.store_url) as store:
+        store.schema()  # a store that is down is told before the work
+        publication = _publication(Recommender(*bundles.load(place)), place.name, n, users, k)
+        places = sum(table.num_rows for table in publication.lists.values())
+        _line(workshop, "lists", f"{places:,} places, version {place.name}", start)
+        start = time.perf_counter()
+        published = store.publish(publication)
+    for key, edges in published.edges.items():
+        gone = publication.lists[key].num_rows - edges
+        missing = f", {gone:,} left out: an end is not in the graph" if gone else ""
+        _line(workshop, "edges", f"{edges:,} {key.source}-{key.relation}-{key.target}{missing}", start)
+    for label, name in publication.vectors:
+        held = published.vectors.get((label, name))
+        told = "left out, this store has no vector index" if held is None else f"on {held:,} nodes, indexed by cosine"
+        _line(workshop, "vectors", f"{label}.{name} {told}", start)
+    return published
+
+
+def withdraw(workshop: Workshop) -> None:
+    """Take everything published out of the graph."""
+    with opened(workshop.store_url) as store:
+        published = store.published()
+        store.withdraw()
+    told = "nothing is published" if published is None else f"version {published.version} is taken out"
+    workshop.say(f"{'publish':<9} {told}")
+
+
+def _publication(shop: Recommender, version: str, n: int, users: Sequence[str], k: int) -> Publication:
+    label, user_label = (shop.bundle.config[part]["label"] for part in ("items", "users"))
+    lists = {EdgeKey(label, SIMILAR_TO, label): shop.similar_lists(n)}
+    if users:
+        lists[EdgeKey(user_label, RECOMMENDED, label)] = shop.recommended_lists(users, k)
+    return Publication(version, lists, {(label, name): table for name, table in shop.item_vectors().items()})
 
 
 def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:

@@ -129,6 +129,21 @@ class Recommender:
             return {}
         return {name: self._vectors.by_relation[rows, n] for n, name in enumerate(self._vectors.relations)}
 
+    def item_vectors(self) -> dict[str, pa.Table]:
+        """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
+
+        text_vector: M(s), what the item says. Items without any have no row.
+        """
+        found = {"text_vector": self.bundle.text}
+        return {name: self._vector_table(array) for name, array in found.items() if array is not None}
+
+    def _vector_table(self, array: np.ndarray) -> pa.Table:
+        length = np.linalg.norm(array, axis=1)
+        rows = np.flatnonzero(np.isfinite(length) & (length > 0))
+        values = (array[rows] / length[rows, None]).astype(np.float32)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), array.shape[1])
+        return pa.table({"id": pa.array(self._items.ids, pa.string()).take(pa.array(rows)), "vector": vectors})
+
     def title(self, item: str) -> str:
         """What people call the item: its title, else its id."""
         title = self.bundle.config["items"]["title"]
