@@ -9,7 +9,7 @@ here, once for all.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -30,6 +30,7 @@ PROPERTIES: Mapping[str, ColumnType] = {
 }
 ENDS = ["source", "target"]
 TABLE = pa.schema([*((end, pa.string()) for end in ENDS), *((n, ARROW_TYPES[kind]) for n, kind in PROPERTIES.items())])
+VectorKey = tuple[str, str]  # (label, property)
 NOTE = "published"  # id of the note under schema.META that says what stands in the graph
 
 
@@ -44,7 +45,7 @@ class Publication:
 
     version: str
     lists: Mapping[EdgeKey, pa.Table]
-    vectors: Mapping[tuple[str, str], pa.Table] = field(default_factory=dict)
+    vectors: Mapping[VectorKey, pa.Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ class Published:
 
     version: str
     edges: Mapping[EdgeKey, int]
-    vectors: Mapping[tuple[str, str], int]
+    vectors: Mapping[VectorKey, int]
 
 
-def to_note(version: str, lists: Iterable[EdgeKey], vectors: Iterable[tuple[str, str]]) -> str:
+def to_note(version: str, lists: Iterable[EdgeKey], vectors: Iterable[VectorKey]) -> str:
     """What the store keeps under NOTE: the version, and the names that are ours."""
     return json.dumps({"version": version, "lists": [list(k) for k in lists], "vectors": [list(k) for k in vectors]})
 
 
-def of_note(text: str) -> tuple[str, list[EdgeKey], list[tuple[str, str]]]:
+def of_note(text: str) -> tuple[str, list[EdgeKey], list[VectorKey]]:
     """Back from :func:`to_note`."""
     kept = json.loads(text)
     return kept["version"], [EdgeKey(*key) for key in kept["lists"]], [(label, name) for label, name in kept["vectors"]]
@@ -84,7 +85,7 @@ def check_publication(publication: Publication, schema: Schema) -> None:
 
 def within_graph(
     publication: Publication, ids_of: Callable[[str], pa.ChunkedArray]
-) -> tuple[dict[EdgeKey, pa.Table], dict[tuple[str, str], pa.Table]]:
+) -> tuple[dict[EdgeKey, pa.Table], dict[VectorKey, pa.Table]]:
     """Lists and vectors without the ids the graph does not hold: it may have moved on since the model was fitted.
 
     Raises:
@@ -124,6 +125,15 @@ def difference(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
     written = _frame(new).join(_frame(old), on=TABLE.names, how="anti", nulls_equal=True)
     gone = _frame(old).join(_frame(new), on=ENDS, how="anti")
     return written.to_arrow().cast(TABLE), gone.to_arrow().cast(TABLE)
+
+
+def whole_lists(new: pa.Table, gone: pa.Table, most: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Both tables cut alike, no source's rows apart, about `most` rows together at a time."""
+    frames = [_frame(table).with_columns(new=pl.lit(table is new)) for table in (new, gone)]
+    rows = pl.concat(frames).sort("source", "rank").with_row_index("place")
+    rows = rows.with_columns(batch=pl.col("place").first().over("source") // most)
+    for batch in rows.partition_by("batch", maintain_order=True):
+        yield tuple(batch.filter(kept).select(TABLE.names).to_arrow().cast(TABLE) for kept in ("new", ~pl.col("new")))
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from catalograph.errors import GraphError, StoreError
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.store import Batch
 from catalograph.kg.stores import open_store
-from catalograph.kg.writeback import TABLE, Publication, difference, renewed
+from catalograph.kg.writeback import TABLE, Publication, difference, renewed, whole_lists
 from catalograph.loaders.catalogue import EdgeKey
 
 SIMILAR, LISTED = EdgeKey("Item", "SIMILAR_TO", "Item"), EdgeKey("User", "RECOMMENDED", "Item")
@@ -181,6 +181,17 @@ def test_differences_lead_to_the_new_lists_and_ranks_to_the_version_before(steps
             assert row["previous_rank"] == before["previous_rank" if again else "rank"]
         assert [table.num_rows for table in difference(new, renewed(new, ranked(*lists), version))] == [0, 0]
         old = new
+
+
+@given(LISTS, LISTS, st.integers(1, 6))
+def test_lists_are_cut_between_sources_and_nothing_is_lost(new, gone, most):
+    tables = [renewed(TABLE.empty_table(), ranked(*lists), "1") for lists in (new, gone)]
+    batches = list(whole_lists(*tables, most))
+    for place, table in enumerate(tables):
+        assert pa.concat_tables([TABLE.empty_table(), *(batch[place] for batch in batches)]).equals(table)
+    sources = [{source for source, _ in keys(batch[0]) | keys(batch[1])} for batch in batches]
+    assert sum(map(len, sources)) == len(set().union(*sources))
+    assert all(sum(table.num_rows for table in batch) < most + 8 for batch in batches)
 
 
 def keys(table):
