@@ -26,7 +26,7 @@ from .config import ShopConfig, load_config
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ConfigError
+from .errors import ConfigError, StoreError
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog
@@ -95,9 +95,9 @@ def open_workshop(
 
 
 @contextmanager
-def opened(url: str) -> Iterator[GraphStore]:
-    """A store that is closed whatever happens."""
-    store = open_store(url)
+def opened(workshop: Workshop) -> Iterator[GraphStore]:
+    """The shop's store, closed whatever happens."""
+    store = open_store(workshop.store_url, adopt=workshop.config.store.adopt)
     try:
         yield store
     finally:
@@ -106,9 +106,8 @@ def opened(url: str) -> Iterator[GraphStore]:
 
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
-    workshop.folder.mkdir(parents=True, exist_ok=True)
     graph_inputs, inputs = _inputs(workshop)
-    place = _made_from(workshop, inputs)
+    place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
@@ -153,7 +152,7 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
 
 def _inputs(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
-    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}})
+    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True})
     graph_parts = ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets", "shop")
     graph = _digest(_files_digest(workshop.config), workshop.store_url, {part: settings[part] for part in graph_parts})
     weights = resolve(workshop.config.encoder.model).digest
@@ -174,15 +173,17 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
     """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
     start = time.perf_counter()
     config = workshop.config
+    workshop.folder.mkdir(parents=True, exist_ok=True)
     catalogue = load_catalogue(config, split=split, quarantine=workshop.folder / "quarantine")
     events = catalogue.interactions.num_rows
     rejected = sum(catalogue.rejected.values())
     _line(workshop, "load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
     start = time.perf_counter()
-    with opened(workshop.store_url) as store:
+    with opened(workshop) as store:
         if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
             workshop.say(f"{'graph':<9} unchanged, skipped")
         else:
+            _mark_done(workshop, "graph", "")  # from here to the end of the rebuild the store may hold anything
             counts = store.rebuild(catalogue.nodes, catalogue.edges)
             if graph_inputs is not None:
                 _mark_done(workshop, "graph", graph_inputs)
@@ -195,7 +196,11 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
 
 
 def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
-    counts = store.counts()
+    try:
+        store.generation()  # a graph in the middle of a change may have the right counts
+        counts = store.counts()
+    except StoreError:
+        return False
     nodes = {label: table.num_rows for label, table in catalogue.nodes.items()}
     edges = {key: table.num_rows for key, table in catalogue.edges.items()}
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges
@@ -256,7 +261,7 @@ def write_back(workshop: Workshop, *, n: int, users: Sequence[str], k: int) -> P
     """
     start = time.perf_counter()
     place = versions.published(workshop.folder)
-    with opened(workshop.store_url) as store:
+    with opened(workshop) as store:
         store.schema()  # a store that is down is told before the work
         publication = _publication(Recommender(*bundles.load(place)), place.name, n, users, k)
         places = sum(table.num_rows for table in publication.lists.values())
@@ -276,7 +281,7 @@ def write_back(workshop: Workshop, *, n: int, users: Sequence[str], k: int) -> P
 
 def withdraw(workshop: Workshop) -> None:
     """Take everything published out of the graph."""
-    with opened(workshop.store_url) as store:
+    with opened(workshop) as store:
         published = store.published()
         store.withdraw()
     told = "nothing is published" if published is None else f"version {published.version} is taken out"

@@ -23,10 +23,10 @@ from ..loaders.catalogue import EdgeKey
 from . import ladybug_writeback as writeback
 from . import worker
 from .checks import check_batch, check_graph
-from .engine import execute, opened, quoted
+from .engine import execute, opened
 from .ladybug_load import copy, count, count_edges, create, holds_batch, merge, pattern, read_schema
 from .readonly import check
-from .schema import Schema
+from .schema import Schema, quoted
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
 from .writeback import TABLE, Publication, Published, check_publication, renewed, within_graph
 
@@ -36,6 +36,7 @@ class LadybugStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._openings = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -117,6 +118,11 @@ class LadybugStore:
         """Nodes per label, edges per relation."""
         schema = self.schema()
         return count(self._open(), schema)
+
+    def generation(self) -> int:
+        """An opened file stays what it is, whoever replaces it."""
+        self._open()
+        return self._openings
 
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
         """`id` and columns, sorted by id."""
@@ -212,6 +218,7 @@ class LadybugStore:
             if not self._path.is_file():
                 raise StoreError(f"{self._path}: no graph here; run `catalograph rebuild SHOP.toml` first")
             self._database = opened(self._path, read_only=True)
+            self._openings += 1
         return self._database
 
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from ..errors import StoreError
 from ..loaders.catalogue import EdgeKey
-from .engine import execute, quoted
+from .engine import execute
 from .ladybug_load import NO_PAIR, TYPES, count_edges, pattern
-from .schema import META
+from .schema import META, quoted
 from .writeback import ENDS, NOTE, PROPERTIES, TABLE, Published, of_note, to_note
 
 

@@ -146,7 +146,7 @@ class _Writing:
 
     def send(self, text: str, **values: Any) -> int:
         """A statement in a transaction of its own."""
-        return self._in_one(lambda transaction: run(transaction, text, **values)["n"])
+        return self._in_one(lambda transaction: int(run(transaction, text, **values)["n"]))
 
     def _in_one(self, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
         """One transaction, without effect when the right is lost or the graph is being rebuilt."""
