@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,8 @@ from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
 
 class LadybugStore:
     """A graph in one file."""
+
+    dialect: ClassVar[str] = "ladybug"
 
     def __init__(self, path: Path) -> None:
         self._path = path
