@@ -214,6 +214,45 @@ def export(
 
 
 @app.command()
+def publish(
+    shop: Shop,
+    store: Store = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Similar items of each item.")] = 20,
+    users: Annotated[
+        str | None, typer.Option("--users", help="Users to list items for: ID,ID… or a table with column user.")
+    ] = None,
+    k: Top = 10,
+    remove: Annotated[bool, typer.Option("--remove", help="Take everything published out of the graph again.")] = False,
+    out: Out = None,
+) -> None:
+    """Write the published model's lists and vectors into the graph, for analysts to ask in Cypher."""
+    from .publishing import withdraw, write_back  # noqa: PLC0415
+
+    if remove and users is not None:
+        raise ConfigError("--remove takes everything out; leave --users away")
+    workshop = _workshop(shop, store=store, out=out)
+    if remove:
+        withdraw(workshop)
+    else:
+        write_back(workshop, n=n, users=_named_users(users), k=k)
+
+
+def _named_users(text: str | None) -> list[str]:
+    """Distinct ids out of a table's `user` column, or written one after the other."""
+    from .loaders.tables import read_table  # noqa: PLC0415
+
+    if text is None:
+        return []
+    if Path(text).is_file():
+        ids = read_table(Path(text), ["user"])["user"].cast(str).drop_nulls().to_list()
+    else:
+        ids = [part.strip() for part in text.split(",") if part.strip()]
+    if not ids:
+        raise ConfigError("--users names no user; write --users ID,ID… or a table with a column user")
+    return list(dict.fromkeys(ids))
+
+
+@app.command()
 def query(
     shop: Shop,
     name: Annotated[str | None, typer.Argument(help="A named query; see --list.")] = None,

@@ -65,6 +65,10 @@ class Workshop:
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
 
+    def line(self, stage: str, what: str, start: float) -> None:
+        """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
+        self.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
+
     @property
     def stages(self) -> Path:
         """The digests of the finished stages."""
@@ -128,11 +132,11 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     if world.test is not None:
         result = _evaluated(world, model, baselines=False, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
-        _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+        workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
     versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
-    _line(workshop, "publish", f"version {place.name}", start)
+    workshop.line("publish", f"version {place.name}", start)
     return {"version": place.name, "metrics": metrics, "bundle": str(place), "skipped": False}
 
 
@@ -146,7 +150,7 @@ def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]
     model = _fit(world, _indented(workshop))
     place = versions.write(_bundle(workshop, world, model, inputs), workshop.folder)
     told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
-    _line(workshop, "train", told, start)
+    workshop.line("train", told, start)
     return model, place
 
 
@@ -208,7 +212,7 @@ def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 
         catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
     events = catalogue.interactions.num_rows
     rejected = sum(catalogue.rejected.values())
-    _line(workshop, "load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
     for (table, reason), rows in catalogue.rejected.items():
         workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
     start = time.perf_counter()
@@ -221,10 +225,10 @@ def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 
             if graph_inputs is not None:
                 _mark_done(workshop, "graph", graph_inputs)
             total = f"{sum(counts.nodes.values()):,} nodes, {sum(counts.edges.values()):,} edges"
-            _line(workshop, "graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
+            workshop.line("graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
         start = time.perf_counter()
         snapshot = export_snapshot(store)
-    _line(workshop, "export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
+    workshop.line("export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
     return catalogue, snapshot
 
 
@@ -236,7 +240,7 @@ def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> np.
         return None
     texts = compose(snapshot, catalogue.item_label, fields)
     vectors = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
-    _line(workshop, "encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
+    workshop.line("encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
     return np.asarray(vectors)
 
 
@@ -355,7 +359,7 @@ def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[
             learn_vectors=_learner(workshop, catalogue, snapshot, text),
         )
         result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
-        _line(workshop, "ablation", f"graph {name}: {_short(result.rows[0])}", start)
+        workshop.line("ablation", f"graph {name}: {_short(result.rows[0])}", start)
         yield name, result
 
 
@@ -415,10 +419,6 @@ def _mark_done(workshop: Workshop, stage: str, digest: str) -> None:
     part = workshop.stages.with_suffix(".part")
     part.write_text(json.dumps(workshop.done), encoding="utf-8")
     os.replace(part, workshop.stages)
-
-
-def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:
-    workshop.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
 
 
 def _short(row: object) -> str:

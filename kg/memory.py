@@ -15,6 +15,7 @@ from ..loaders.catalogue import EdgeKey
 from .checks import check_batch, check_graph
 from .schema import ARROW_TYPES, Schema
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
+from .writeback import Publication, Published
 
 
 class MemoryStore:
@@ -120,6 +121,16 @@ class MemoryStore:
     ) -> pa.Table:
         """Not here."""
         raise QueryError("the store in memory speaks no Cypher; use ladybug:PATH")
+
+    def publish(self, publication: Publication) -> Published:
+        """Not here."""
+        raise StoreError("the store in memory ends with the command; publish to ladybug:PATH or a server")
+
+    def published(self) -> None:
+        """Nothing is."""
+
+    def withdraw(self) -> None:
+        """Nothing is published."""
 
     def close(self) -> None:
         """Nothing is held."""
