@@ -16,8 +16,6 @@ import typer
 from .errors import CatalographError, ConfigError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from .pipeline import Workshop
     from .scoring.recommender import Recommended, Recommender
 
@@ -258,28 +256,39 @@ def _named_users(text: str | None) -> list[str]:
 def query(
     shop: Shop,
     name: Annotated[str | None, typer.Argument(help="A named query; see --list.")] = None,
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="key=value of a named query.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="key=value; of --cypher a string.")] = None,
     cypher: Annotated[str | None, typer.Option("--cypher", help="Read-only Cypher of your own.")] = None,
-    listing: Annotated[bool, typer.Option("--list", help="The named queries.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="The named queries by group.")] = False,
     kind: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
     store: Store = None,
     out: Out = None,
 ) -> None:
     """Ask the graph: a named query or read-only Cypher."""
-    from .kg.named import list_queries, run_query  # noqa: PLC0415
+    from .kg.answers import as_text  # noqa: PLC0415
+    from .kg.named import run_query  # noqa: PLC0415
+    from .kg.query_page import listing_of_all  # noqa: PLC0415
     from .pipeline import opened  # noqa: PLC0415
 
     if listing:
-        for named in list_queries():
-            takes = "".join(f" -p {p.name}={p.example}" for p in named.parameters)
-            typer.echo(f"{named.name}{takes}\n    {named.title}: {named.sentence}")
+        typer.echo(listing_of_all(), nl=False)
         return
     if (name is None) == (cypher is None):
         raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
-    pairs = dict(part.partition("=")[::2] for part in parameter or [])
-    with opened(_workshop(shop, store=store, out=out)) as graph:
-        answer = graph.analyst(cypher, {}) if cypher is not None else run_query(graph, str(name), pairs)
-    _print_table(answer, kind)
+    given = dict(_pair(text) for text in parameter or [])
+    workshop = _workshop(shop, store=store, out=out)
+    with opened(workshop) as graph:
+        if cypher is not None:
+            answer = graph.analyst(cypher, given)
+        else:
+            answer = run_query(graph, workshop.config, str(name), given)
+    typer.echo(as_text(answer, kind), nl=False)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"-p {text!r} is no key=value")
+    return key, value
 
 
 @app.command()
@@ -329,20 +338,6 @@ def _lines_of_ablation(rows: list[dict[str, Any]], metric: str) -> list[str]:
         name = f"graph {row['graph']}"
         lines.append(f"{name:<{widest}}{row[metric]:>15.4f}{told}")
     return lines
-
-
-def _print_table(table: pa.Table, kind: str) -> None:
-    import polars as pl  # noqa: PLC0415
-
-    if kind == "json":
-        typer.echo(json.dumps(table.to_pylist(), default=str))
-        return
-    frame = pl.DataFrame(pl.from_arrow(table))
-    if kind == "csv":
-        typer.echo(frame.write_csv(), nl=False)
-        return
-    with pl.Config(tbl_rows=100, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=60):
-        typer.echo(str(frame))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
