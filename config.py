@@ -336,6 +336,8 @@ class ShopConfig(Section):
             raise ValueError("[baskets] needs interactions.time")
         if self.split.method == "time" and not timed:
             raise ValueError("split.method = 'time' needs interactions.time")
+        if self.evaluation.k > self.model.pool_size:
+            raise ValueError(f"evaluation.k ({self.evaluation.k}) is above model.pool_size ({self.model.pool_size})")
         if self.split.method == "last" and not (timed or self.interactions.position):
             raise ValueError("split.method = 'last' needs interactions.time or interactions.position")
         return self
