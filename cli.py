@@ -16,8 +16,6 @@ import typer
 from .errors import CatalographError, ConfigError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from .pipeline import Workshop
     from .scoring.recommender import Recommended, Recommender
 
@@ -77,13 +75,19 @@ def evaluate(
     device: Device = None,
     seed: Seed = 0,
     baselines: Annotated[bool, typer.Option("--baselines", help="Tune and test the baselines too.")] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Fit again with the graph shuffled, and without.")
+    ] = False,
+    each_relation: Annotated[bool, typer.Option("--each-relation", help="And without one relation at a time.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fit and test with full ranking; with --baselines in one table with popularity, kNN, RP3beta, EASE …"""
     from .pipeline import run_evaluation  # noqa: PLC0415
 
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
-    document = run_evaluation(workshop, baselines=baselines)
+    if each_relation and not ablation:
+        raise ConfigError("--each-relation is a part of --ablation; give both")
+    document = run_evaluation(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
     typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
 
 
@@ -222,7 +226,7 @@ def publish(
     out: Out = None,
 ) -> None:
     """Write the published model's lists and vectors into the graph, for analysts to ask in Cypher."""
-    from .pipeline import withdraw, write_back  # noqa: PLC0415
+    from .publishing import withdraw, write_back  # noqa: PLC0415
 
     if remove and users is not None:
         raise ConfigError("--remove takes everything out; leave --users away")
@@ -252,28 +256,39 @@ def _named_users(text: str | None) -> list[str]:
 def query(
     shop: Shop,
     name: Annotated[str | None, typer.Argument(help="A named query; see --list.")] = None,
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="key=value of a named query.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="key=value; of --cypher a string.")] = None,
     cypher: Annotated[str | None, typer.Option("--cypher", help="Read-only Cypher of your own.")] = None,
-    listing: Annotated[bool, typer.Option("--list", help="The named queries.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="The named queries by group.")] = False,
     kind: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
     store: Store = None,
     out: Out = None,
 ) -> None:
     """Ask the graph: a named query or read-only Cypher."""
-    from .kg.named import list_queries, run_query  # noqa: PLC0415
+    from .kg.answers import as_text  # noqa: PLC0415
+    from .kg.named import run_query  # noqa: PLC0415
+    from .kg.query_page import listing_of_all  # noqa: PLC0415
     from .pipeline import opened  # noqa: PLC0415
 
     if listing:
-        for named in list_queries():
-            takes = "".join(f" -p {p.name}={p.example}" for p in named.parameters)
-            typer.echo(f"{named.name}{takes}\n    {named.title}: {named.sentence}")
+        typer.echo(listing_of_all(), nl=False)
         return
     if (name is None) == (cypher is None):
         raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
-    pairs = dict(part.partition("=")[::2] for part in parameter or [])
-    with opened(_workshop(shop, store=store, out=out)) as graph:
-        answer = graph.analyst(cypher, {}) if cypher is not None else run_query(graph, str(name), pairs)
-    _print_table(answer, kind)
+    given = dict(_pair(text) for text in parameter or [])
+    workshop = _workshop(shop, store=store, out=out)
+    with opened(workshop) as graph:
+        if cypher is not None:
+            answer = graph.analyst(cypher, given)
+        else:
+            answer = run_query(graph, workshop.config, str(name), given)
+    typer.echo(as_text(answer, kind), nl=False)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"-p {text!r} is no key=value")
+    return key, value
 
 
 @app.command()
@@ -302,30 +317,27 @@ def _largest(item: Recommended, most: int = 4) -> str:
 
 
 def _table_of_rows(document: dict[str, Any]) -> str:
-    columns = [key for key in document["rows"][0] if key not in ("name", "setting")]
-    lines = [
-        f"{document['shop']}: {document['users']:,} users, {document['items']:,} items, "
-        f"pool recall {document['pool_recall']:.3f}"
-    ]
+    columns = [key for key in document["rows"][0] if key not in ("name", "setting", "std")]
+    recall = "" if document["pool_recall"] is None else f", pool recall {document['pool_recall']:.3f}"
+    lines = [f"{document['shop']}: {document['users']:,} users, {document['items']:,} items{recall}"]
     lines.append(f"{'':<18}" + "".join(f"{name:>15}" for name in columns))
     for row in sorted(document["rows"], key=lambda row: row[columns[0]]):
         lines.append(f"{row['name']:<18}" + "".join(f"{row[name]:>15.4f}" for name in columns))
     lines += [f"{name}: left out, {why}" for name, why in document["left_out"].items()]
+    lines += _lines_of_ablation(document["ablation"], columns[0]) if "ablation" in document else []
+    lines += [f"caution: {warning}" for warning in document["warnings"]]
     return "\n".join(lines)
 
 
-def _print_table(table: pa.Table, kind: str) -> None:
-    import polars as pl  # noqa: PLC0415
-
-    if kind == "json":
-        typer.echo(json.dumps(table.to_pylist(), default=str))
-        return
-    frame = pl.DataFrame(pl.from_arrow(table))
-    if kind == "csv":
-        typer.echo(frame.write_csv(), nl=False)
-        return
-    with pl.Config(tbl_rows=100, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=60):
-        typer.echo(str(frame))
+def _lines_of_ablation(rows: list[dict[str, Any]], metric: str) -> list[str]:
+    widest = max(len(row["graph"]) for row in rows) + 6
+    lines = [f"{'':<{widest}}{metric:>15}{'real - this':>15}{'95 % interval':>20}"]
+    for row in rows:
+        low, high = row["ci95"]
+        told = "" if row["graph"] == "real" else f"{row['difference']:>15.4f}{f'[{low:.4f}, {high:.4f}]':>20}"
+        name = f"graph {row['graph']}"
+        lines.append(f"{name:<{widest}}{row[metric]:>15.4f}{told}")
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

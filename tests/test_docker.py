@@ -57,7 +57,12 @@ def test_hadolint_finds_nothing():
 def test_every_package_reaches_the_build_and_nothing_else():
     declared = PYPROJECT["tool"]["setuptools"]["packages"]
     folders = {ROOT.joinpath(*package.split(".")[1:]) for package in declared}
-    needed = [p.relative_to(ROOT).as_posix() for folder in folders for p in folder.glob("*.*") if p.name[0] != "."]
+    needed = [
+        p.relative_to(ROOT).as_posix()
+        for folder in folders
+        for p in folder.glob("*.*")
+        if p.is_file() and p.name[0] != "."
+    ]
     needed += ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "kg/queries/popular.cypher"]
     assert [path for path in needed if not reaches_the_build(path)] == []
     for path in (".git/config", ".venv/bin/pip", "tests/shops.py", "kg/__pycache__/a.pyc", "build/x/current", "g.pt"):
