@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -22,9 +22,8 @@ from . import queries
 from .query_file import GROUPS, NEEDS, NamedQuery, Parameter, filled, parsed
 from .schema import Schema, quoted
 from .store import GraphStore, Scalar
+from .writeback import RECOMMENDED, SIMILAR_TO
 
-PUBLISHED = ("RECOMMENDED", "SIMILAR_TO")  # what a model has written back is no fact about the shop
-HIDDEN = (HELD_OUT, *PUBLISHED)
 ARROW = {
     "string": pa.string(),
     "int": pa.int64(),
@@ -66,7 +65,9 @@ def run_query(store: GraphStore, config: ShopConfig, name: str, given: Mapping[s
         QueryError: an unknown, missing or unreadable parameter, or something this shop's graph does not have.
         UnknownIdError: an item, customer or relation it does not have.
     """
-    query, shop = get_query(name), Vocabulary(config, store.schema())
+    query = get_query(name)
+    published = store.published() if {RECOMMENDED, SIMILAR_TO}.intersection(query.needs) else None
+    shop = Vocabulary(config, store.schema(), {key.relation for key in published.edges} if published else ())
     known = {parameter.name: parameter for parameter in query.parameters}
     for key in given:
         if key not in known:
@@ -81,10 +82,12 @@ def run_query(store: GraphStore, config: ShopConfig, name: str, given: Mapping[s
 
 
 class Vocabulary:
-    """What one shop calls the things all shops have."""
+    """What one shop calls the things all shops have. Held-out events, and what a model has published beside the graph,
+    are in none of its words."""
 
-    def __init__(self, config: ShopConfig, schema: Schema) -> None:
-        """Raises QueryError when the graph was not made with this configuration."""
+    def __init__(self, config: ShopConfig, schema: Schema, published: Collection[str] = ()) -> None:
+        """`published` are the relations of a publication. Raises QueryError when the graph was not made with this
+        configuration."""
         self.item, self.user = config.items.label, config.users.label
         for label in (self.item, self.user) if INTERACTED in schema.relations() else (self.item,):
             if label not in schema.nodes:
@@ -94,9 +97,10 @@ class Vocabulary:
         title = config.items.title or ""
         self.has_titles = schema.nodes[self.item].get(title) == "string"
         self._title = title if self.has_titles else "id"
-        derived = {INTERACTED, self._baskets, *HIDDEN}
-        self._relations = schema.relations().keys() - set(HIDDEN)
-        self.facts = {key.relation for key in schema.edges if key.source == self.item} - derived
+        self._published = published
+        self._relations = schema.relations().keys() - {HELD_OUT}
+        leaving = {key.relation for key in schema.edges if key.source == self.item}
+        self.facts = leaving - {INTERACTED, HELD_OUT, self._baskets}
 
     def words(self) -> dict[str, str]:
         """Placeholder -> what stands for it in Cypher."""
@@ -128,6 +132,8 @@ class Vocabulary:
         owner = {"@item": self.item, "@user": self.user, "@baskets": self._baskets or ""}.get(owner, owner)
         if owner in self._schema.nodes:
             return not column or column in self._schema.nodes[owner]
+        if owner in self._published:
+            return True
         return owner in self._schema.relations() and (not column or column in self._schema.unified(owner))
 
 

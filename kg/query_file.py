@@ -40,6 +40,8 @@ NEEDS: Mapping[str, tuple[str, str]] = {  # what a shop may lack, and why it wou
     "@item.price": ("prices", "shop.toml names no item property or derived property `price`"),
     "INTERACTED.first_at": ("times", "shop.toml names no interactions.time"),
     "INTERACTED.last_at": ("times", "shop.toml names no interactions.time"),
+    "RECOMMENDED": ("published recommendations", "run `catalograph publish` with --users"),
+    "SIMILAR_TO": ("published lists of similar items", "run `catalograph publish`"),
 }
 PARAMETER_KINDS = ("item", "user", "relation", "string", "int", "float")
 COLUMN_KINDS = ("string", "int", "float", "bool", "time")

@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from catalograph.config import ShopConfig
+from catalograph.kg.writeback import Publication
 from catalograph.loaders.catalogue import EdgeKey
 
 DAY = 86_400_000
 START = 1_700_000_000_000
-HIDDEN = {"HELD_OUT", "RECOMMENDED", "SIMILAR_TO"}
+HIDDEN = {"HELD_OUT"}
 
 
 @dataclass
@@ -50,6 +51,18 @@ class Shop:
         edges = {EdgeKey(*key): self._table(rows, ("source", "target")) for key, rows in self.edges.items()}
         return nodes, edges
 
+    def publication(self):
+        """What a model might say of it."""
+        items, users = (self._table(self.nodes[label], ())["id"] for label in (self.item, self.user))
+        ends = {"SIMILAR_TO": (self.item, items[:15], items[15:30]), "RECOMMENDED": (self.user, users[:15], items[:15])}
+        lists = {
+            EdgeKey(label, relation, self.item): pa.table(
+                {"source": source, "target": target, "score": [0.5] * len(target), "rank": [1] * len(target)}
+            )
+            for relation, (label, source, target) in ends.items()
+        }
+        return Publication("v1", lists)
+
     def _table(self, rows, keys):
         names = list(dict.fromkeys([*keys, *(name for row in rows for name in row)]))
         return pa.table({n: pa.array([row.get(n) for row in rows], self.kinds.get(n, pa.string())) for n in names})
@@ -60,7 +73,6 @@ KINDS = {
     "count": pa.int64(),
     "first_at": pa.int64(),
     "last_at": pa.int64(),
-    "score": pa.float64(),
 }
 
 
@@ -138,8 +150,6 @@ def _log(random, shop, ids, people):
             if n > 7
             for s, t in ((a, b), (b, a))
         ]
-    shop.edges[shop.user, "RECOMMENDED", shop.item] = [{"source": people[1], "target": ids[1], "score": 1.0}]
-    shop.edges[shop.item, "SIMILAR_TO", shop.item] = [{"source": ids[1], "target": ids[-1], "score": 1.0}]
 
 
 def _zipf(n):

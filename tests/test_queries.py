@@ -13,7 +13,7 @@ from query_shop import HIDDEN, Answers, skewed
 from catalograph.config import ShopConfig
 from catalograph.errors import QueryError, UnknownIdError
 from catalograph.kg.named import get_query, list_queries, run_query
-from catalograph.kg.query_file import GROUPS, parsed
+from catalograph.kg.query_file import GROUPS, Column, NamedQuery, parsed
 from catalograph.kg.query_page import listing_of_all, page
 from catalograph.kg.stores import open_store
 from catalograph.loaders.catalogue import EdgeKey
@@ -72,6 +72,7 @@ def asked(request, tmp_path_factory):
         url = f"ladybug:{tmp_path_factory.mktemp(shop) / 'graph.lbug'}"
     store = open_store(url)
     store.rebuild(*SHOPS[shop].tables())
+    store.publish(SHOPS[shop].publication())
     yield store, SHOPS[shop]
     store.close()
 
@@ -124,6 +125,7 @@ def small(tmp_path_factory):
     """The smaller shop, embedded, and where it lies."""
     store = open_store(f"ladybug:{tmp_path_factory.mktemp('small') / 'graph.lbug'}")
     store.rebuild(*SHOPS["renamed"].tables())
+    store.publish(SHOPS["renamed"].publication())
     yield store
     store.close()
 
@@ -283,6 +285,15 @@ def test_a_shop_without_a_log_can_be_asked_all_the_same(tmp_path, told):
     store.close()
     assert [why for why in refused.values() if not re.search("has none; shop.toml|no relation 'IN'", why)] == []
     assert all(query.needs for query in list_queries() if query.name in refused) or not told
+
+
+def test_what_a_model_published_is_found_when_a_query_needs_it(small, unhidden, monkeypatch):
+    text = {"": "MATCH (:@user)-[r:RECOMMENDED]->(i:@item)\nRETURN count(*) AS n\nORDER BY n\n"}
+    query = NamedQuery("drift", "T", "model", "A.", (), (Column("n", "int", "w"),), ("RECOMMENDED",), text)
+    monkeypatch.setattr("catalograph.kg.named.get_query", lambda name: query)
+    assert answer(small, SHOPS["renamed"], "drift", {}).to_pylist() == [{"n": 15}]
+    with pytest.raises(QueryError, match="drift needs published recommendations, and this shop's graph has none; run"):
+        answer(unhidden, SHOPS["renamed"], "drift", {})
 
 
 def test_a_graph_of_another_configuration_is_told(small):
