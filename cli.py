@@ -49,6 +49,34 @@ def _recommender(shop: Path, out: Path | None) -> Recommender:
 
 
 @app.command()
+def init(
+    tables: Annotated[list[Path] | None, typer.Argument(metavar="FILE…", help="The shop's tables, or folders.")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="Draft from this Neo4j graph instead.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="File to write; - is stdout.")] = Path("shop.toml"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="The shop's name; default: the file's or folder's.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Column (or label) of users, if not seen.")] = None,
+    item: Annotated[str | None, typer.Option("--item", help="Column (or label) of items, if not seen.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+) -> None:
+    """Look at tables, or at a Neo4j graph, and write a commented shop.toml that loads as it stands."""
+    from .kg.drafts import draft_shop, proved  # noqa: PLC0415
+
+    if out.exists() and not force:
+        raise ConfigError(f"{out} is there already; say --force to overwrite it, or --out FILE")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: there is no folder {out.parent}; make it, or name another file by --out")
+    text = draft_shop(tables or [], store, out, name=name, user=user, item=item)
+    found = proved(text, out)
+    if str(out) == "-":
+        typer.echo(text, nl=False)
+        return
+    out.write_text(text, encoding="utf-8")
+    _say(f"{found}; read {out} over, then: catalograph rebuild {out}")
+
+
+@app.command()
 def rebuild(
     shop: Shop,
     data: Data = None,
