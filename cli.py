@@ -345,13 +345,6 @@ def _ids(text: str, made: Recommender) -> list[str]:
     return [text] if made.knows(text) else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _pairs(parameters: Sequence[str]) -> dict[str, str]:
-    for part in parameters:
-        if "=" not in part:
-            raise ConfigError(f"-p {part!r}: write -p name=value")
-    return dict(part.split("=", 1) for part in parameters)
-
-
 def _largest(item: Recommended, most: int = 4) -> str:
     parts = sorted(item.terms.items(), key=lambda term: -abs(term[1]))[:most]
     return ", ".join(f"{name} {part:+.3f}" for name, part in parts)
