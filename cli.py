@@ -23,6 +23,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
 Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
+AnyStore = Annotated[str | None, typer.Option("--store", help="As for rebuild; a published model asks no graph.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
@@ -128,6 +129,7 @@ def recommend(
     k: Top = 10,
     where: Where = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, graph path.")] = False,
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -162,6 +164,7 @@ def similar(
     item: Annotated[str, typer.Option("--item", help="An item id.")],
     k: Top = 10,
     where: Where = None,
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -180,6 +183,7 @@ def explain(
     shop: Shop,
     user: Annotated[str, typer.Option("--user", help="A user id.")],
     item: Annotated[str, typer.Option("--item", help="An item id.")],
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
