@@ -12,8 +12,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,27 @@ from .encoders.weights import resolve
 from .errors import ConfigError, StoreError
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
-from .kg.log import InteractionLog
+from .kg.log import InteractionLog, positives
 from .kg.snapshot import Snapshot
+from .kg.sources import check_apart, open_source
 from .kg.store import GraphStore
 from .kg.stores import open_store
 from .loaders.catalogue import Catalogue
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
-from .scoring.evaluate import Evaluation, evaluate
+from .scoring.ablation import compared, graphs
+from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
+from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import relations_of
 from .scoring.explain import pattern_of
+from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
-from .scoring.model import Ingredients, Model, fit
+from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
+from .scoring.report import render
 
 Say = Callable[[str], None]
+PARTS = ("train", "valid", "test")
 
 
 @dataclass
@@ -58,6 +64,10 @@ class Workshop:
     full: bool = False
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
+
+    def line(self, stage: str, what: str, start: float) -> None:
+        """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
+        self.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
 
     @property
     def stages(self) -> Path:
@@ -83,6 +93,7 @@ def open_workshop(
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
     url = store or f"ladybug:{folder / 'graph.lbug'}"
+    check_apart(config, url)
     workshop = Workshop(config, folder, url, chosen, seed, full, say)
     if workshop.stages.is_file() and not full:
         try:
@@ -110,18 +121,22 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
         for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
+    if not workshop.config.has_interactions:
+        encoded(workshop, *stored(workshop, graph_inputs))
+        workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
+        return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
     model, place = trained(workshop, world, inputs)
     start = time.perf_counter()
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
-        result = evaluate(world.given, model, world.test, baselines=False)
-        metrics |= as_json(workshop.config, [result])
-        _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
-    versions.add_metrics(place, metrics)
+        result = _evaluated(world, model, baselines=False, say=workshop.say)
+        metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
+        workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+    versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
-    _line(workshop, "publish", f"version {place.name}", start)
+    workshop.line("publish", f"version {place.name}", start)
     return {"version": place.name, "metrics": metrics, "bundle": str(place), "skipped": False}
 
 
@@ -132,11 +147,22 @@ def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]
         workshop.say(f"{'train':<9} unchanged, version {place.name}")
         return bundles.load(place)[0].model, place
     start = time.perf_counter()
-    model = fit(world.given, _indented(workshop))
+    model = _fit(world, _indented(workshop))
     place = versions.write(_bundle(workshop, world, model, inputs), workshop.folder)
     told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
-    _line(workshop, "train", told, start)
+    workshop.line("train", told, start)
     return model, place
+
+
+def _fit(world: World, say: Say) -> Model:
+    return fit(world.given, say) if world.pairs is None else fit_clicks(world.given, world.pairs, say)
+
+
+def _evaluated(world: World, model: Model, *, baselines: bool, say: Say) -> Evaluation:
+    if world.pairs is not None:
+        return evaluate_clicks(world.given, model, world.pairs, baselines=baselines, say=say)
+    assert world.test is not None
+    return evaluate(world.given, model, world.test, baselines=baselines, say=say)
 
 
 def _indented(workshop: Workshop) -> Say:
@@ -151,8 +177,11 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
 def _inputs(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
     settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True})
-    graph_parts = ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets", "shop")
-    graph = _digest(_files_digest(workshop.config), workshop.store_url, {part: settings[part] for part in graph_parts})
+    not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
+    with closing(open_source(workshop.config)) as source:
+        tables = source.digest()
+    told = {part: value for part, value in settings.items() if part not in not_graph}
+    graph = _digest(tables, workshop.store_url, told)
     weights = resolve(workshop.config.encoder.model).digest
     return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT)
 
@@ -165,17 +194,27 @@ class World:
     snapshot: Snapshot
     given: Ingredients
     test: Fold | None
+    pairs: Pairs | None  # of shops whose interactions are labelled
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
-    """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
+    """Load, store, export, encode."""
+    catalogue, snapshot = stored(workshop, graph_inputs, split=split)
+    return _world(workshop, catalogue, snapshot, encoded(workshop, catalogue, snapshot))
+
+
+def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
+    """Load, store (skipped when `graph_inputs` is what the store already holds), export."""
     start = time.perf_counter()
     config = workshop.config
     workshop.folder.mkdir(parents=True, exist_ok=True)
-    catalogue = load_catalogue(config, split=split, quarantine=workshop.folder / "quarantine")
+    with closing(open_source(config)) as source:
+        catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
     events = catalogue.interactions.num_rows
     rejected = sum(catalogue.rejected.values())
-    _line(workshop, "load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    for (table, reason), rows in catalogue.rejected.items():
+        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
     start = time.perf_counter()
     with opened(workshop) as store:
         if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
@@ -186,11 +225,23 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
             if graph_inputs is not None:
                 _mark_done(workshop, "graph", graph_inputs)
             total = f"{sum(counts.nodes.values()):,} nodes, {sum(counts.edges.values()):,} edges"
-            _line(workshop, "graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
+            workshop.line("graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
         start = time.perf_counter()
         snapshot = export_snapshot(store)
-    _line(workshop, "export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
-    return _world(workshop, catalogue, snapshot)
+    workshop.line("export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
+    return catalogue, snapshot
+
+
+def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> np.ndarray | None:
+    """M(s), float32 [item, dim], or None where nothing names a text."""
+    config, start = workshop.config, time.perf_counter()
+    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    if not fields:
+        return None
+    texts = compose(snapshot, catalogue.item_label, fields)
+    vectors = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
+    workshop.line("encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
+    return np.asarray(vectors)
 
 
 def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
@@ -204,37 +255,26 @@ def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges
 
 
-def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
-    config, start = workshop.config, time.perf_counter()
-    text = None
-    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
-    if fields:
-        texts = compose(snapshot, catalogue.item_label, fields)
-        text = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
-        _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
+def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> World:
+    config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions
-    train = InteractionLog.of(table.filter(pa.array(part == "train")), users, items)
+    logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
+    train, hidden = positives(logs["train"]), positives(logs["test"])
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
-    hidden = InteractionLog.of(table.filter(pa.array(part == "test")), users, items)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
-    return World(catalogue, snapshot, given, test)
+    pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
+    return World(catalogue, snapshot, given, test, pairs)
 
 
-def _learner(
-    workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None
-) -> Callable[..., RelationVectors | None]:
+def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
     settings = workshop.config.gnn
 
-    def learn(seen: InteractionLog, fold: Fold | None, start: RelationVectors | None) -> RelationVectors | None:
+    def learn(seen: InteractionLog, valid: Answers | None, start: RelationVectors | None) -> RelationVectors | None:
         if settings.model == "none":
             return None
-        valid = None
-        if fold is not None:
-            coo = fold.held_out[fold.users[:1_000]].tocoo()
-            valid = (fold.users[:1_000][coo.row], coo.col.astype(np.int64))
         return train_relational(
             snapshot.data,
             catalogue.item_label,
@@ -252,46 +292,90 @@ def _learner(
     return learn
 
 
-def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
+def run_evaluation(
+    workshop: Workshop, *, baselines: bool, ablation: bool = False, each_relation: bool = False
+) -> dict[str, Any]:
     """Test the published model when it is up to date, else fit one; over every split of the shop.
 
-    Returns the document `evaluate --json` prints.
+    `ablation` fits again with the graph shuffled and with none, `each_relation` also without one relation at a time.
+    Returns the document `evaluate --json` prints; it lies in the build folder, beside a page that shows it.
     """
     if workshop.config.split.method == "none":
         raise ConfigError("this shop holds nothing out; give shop.toml a [split] to evaluate")
-    results = []
+    if ablation and workshop.config.interactions.label is not None:
+        raise ConfigError("--ablation compares users' lists, and this shop's pairs are labelled; leave it out")
+    found: dict[str, list[Evaluation]] = {"real": []}
+    facts: dict[str, Any] = {}
     splits = max(len(workshop.config.split.column), 1)
     for split in range(splits):
         graph_inputs, inputs = _inputs(workshop)
         world = build_world(workshop, graph_inputs if splits == 1 else None, split=split)
         if world.test is None:
             raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
-        model = trained(workshop, world, inputs)[0] if splits == 1 else fit(world.given, _indented(workshop))
-        found = evaluate(world.given, model, world.test, baselines=baselines, say=workshop.say)
-        results.append(found)
-    return as_json(workshop.config, results)
+        model = trained(workshop, world, inputs)[0] if splits == 1 else _fit(world, _indented(workshop))
+        found["real"].append(_evaluated(world, model, baselines=baselines, say=workshop.say))
+        for graph, result in _ablated(workshop, world, each_relation) if ablation else ():
+            found.setdefault(graph, []).append(result)
+        facts = facts or _facts(world, model, found["real"])
+    document: dict[str, Any] = as_json(workshop.config, found["real"]) | facts
+    if ablation:
+        document["ablation"] = compared(found, workshop.config.evaluation.k)
+    versions.add_metrics(workshop.folder, document, _page(document))
+    workshop.say(f"{'report':<9} in {workshop.folder}")
+    return document
+
+
+def _page(document: dict[str, Any]) -> str | None:
+    """The report of a document with users' lists in it; labelled pairs have none."""
+    return render(document) if document.get("pool_recall") is not None else None
+
+
+def _facts(world: World, model: Model, results: list[Evaluation]) -> dict[str, Any]:
+    """What the report says beyond the rows; labelled pairs have rows alone."""
+    if world.pairs is not None:
+        return {}
+    assert world.test is not None
+    label = world.catalogue.item_label
+    facts: dict[str, Any] = facts_of(world.given, model, world.snapshot, label, world.test, results)
+    return facts
+
+
+def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[tuple[str, Evaluation]]:
+    """The same fit and test on other graphs; texts, purchases and seed are those of the real one."""
+    assert world.test is not None
+    catalogue, text = world.catalogue, world.given.text
+    relations = [relation.name for relation in world.given.relations] if each_relation else []
+    for name, snapshot in graphs(world.snapshot, relations, seed=workshop.seed):
+        start = time.perf_counter()
+        given = replace(
+            world.given,
+            relations=relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived),
+            learn_vectors=_learner(workshop, catalogue, snapshot, text),
+        )
+        result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
+        workshop.line("ablation", f"graph {name}: {_short(result.rows[0])}", start)
+        yield name, result
 
 
 def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:
     """The evaluation document: rates are fractions, several splits averaged."""
-    names = [row["name"] for row in results[0].rows]
-    rows = [
-        {"name": name, **{k: _mean(results, place, k) for k in results[0].rows[place] if k != "name"}}
-        for place, name in enumerate(names)
-    ]
+    recalls = [result.pool_recall for result in results if result.pool_recall is not None]
     return {
         "shop": config.shop.name,
         "split": config.split.method,
         "users": results[0].users,
         "items": results[0].items,
-        "pool_recall": float(np.mean([result.pool_recall for result in results])),
-        "rows": rows,
+        "pool_recall": float(np.mean(recalls)) if recalls else None,
+        "rows": [_over_splits(rows) for rows in zip(*(result.rows for result in results), strict=True)],
         "left_out": results[0].left_out,
     }
 
 
-def _mean(results: list[Evaluation], place: int, key: str) -> float:
-    return float(np.mean([float(result.rows[place][key]) for result in results]))
+def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
+    """The mean of one method's rows; with several also their standard deviation."""
+    values = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key != "name"}
+    mean = {"name": rows[0]["name"], **{key: float(found.mean()) for key, found in values.items()}}
+    return mean if len(rows) == 1 else mean | {"std": {key: float(found.std()) for key, found in values.items()}}
 
 
 def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
@@ -315,20 +399,6 @@ def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bund
     )
 
 
-def _files_digest(config: ShopConfig) -> str:
-    files = [config.items.file, config.users.file, config.interactions.file]
-    files += [edge.file for edge in config.edges]
-    for triples in config.triples:
-        files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]
-    digest = hashlib.sha256()
-    for file in files:
-        path = None if file is None else config.shop.data / file
-        if path is not None and path.is_file():
-            with path.open("rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
-
-
 def _digest(*parts: object) -> str:
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -345,12 +415,6 @@ def _mark_done(workshop: Workshop, stage: str, digest: str) -> None:
     os.replace(part, workshop.stages)
 
 
-def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:
-    workshop.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
-
-
 def _short(row: object) -> str:
     assert isinstance(row, dict)
-    return ", ".join(
-        f"{k} {v:.4f}" for k, v in row.items() if "@" in k and not k.startswith(("coverage", "popularity"))
-    )
+    return ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k[:2] in ("nd", "re", "hr", "pr", "au", "f1"))

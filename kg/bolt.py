@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -63,6 +64,15 @@ class Bolt:
         """The result of `work` in one WRITE transaction; `work` must be safe to run again."""
         with self.session(neo4j.WRITE_ACCESS) as session:
             return session.execute_write(neo4j.unit_of_work(timeout=timeout_s)(work))
+
+    def state(self) -> str:
+        """What the server has committed so far, as an opaque text: equal texts, equal graphs.
+
+        It is the bookmark a read leaves, which names the newest transaction; a server without any is never the same.
+        """
+        with self.session(neo4j.READ_ACCESS) as session:
+            session.execute_read(lambda transaction: transaction.run("RETURN 1").consume())
+            return " ".join(sorted(session.last_bookmarks().raw_values)) or secrets.token_hex()
 
     def declare(self, text: str) -> None:
         """Run a statement about constraints or indexes."""
