@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -225,9 +226,9 @@ class LadybugStore:
 
 
 def _remove(path: Path) -> None:
-    """A file and what the engine keeps beside it."""
-    for suffix in ("", ".wal", ".shadow", ".tmp"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    """A file and what the engine keeps beside it: with what a full disk left there it would not open a new one."""
+    for found in (path, *path.parent.glob(f"{escape(path.name)}.*")):
+        found.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
