@@ -77,13 +77,19 @@ def evaluate(
     device: Device = None,
     seed: Seed = 0,
     baselines: Annotated[bool, typer.Option("--baselines", help="Tune and test the baselines too.")] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Fit again with the graph shuffled, and without.")
+    ] = False,
+    each_relation: Annotated[bool, typer.Option("--each-relation", help="And without one relation at a time.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fit and test with full ranking; with --baselines in one table with popularity, kNN, RP3beta, EASE …"""
     from .pipeline import run_evaluation  # noqa: PLC0415
 
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
-    document = run_evaluation(workshop, baselines=baselines)
+    if each_relation and not ablation:
+        raise ConfigError("--each-relation is a part of --ablation; give both")
+    document = run_evaluation(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
     typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
 
 
@@ -263,16 +269,27 @@ def _largest(item: Recommended, most: int = 4) -> str:
 
 
 def _table_of_rows(document: dict[str, Any]) -> str:
-    columns = [key for key in document["rows"][0] if key not in ("name", "setting")]
-    lines = [
-        f"{document['shop']}: {document['users']:,} users, {document['items']:,} items, "
-        f"pool recall {document['pool_recall']:.3f}"
-    ]
+    columns = [key for key in document["rows"][0] if key not in ("name", "setting", "std")]
+    recall = "" if document["pool_recall"] is None else f", pool recall {document['pool_recall']:.3f}"
+    lines = [f"{document['shop']}: {document['users']:,} users, {document['items']:,} items{recall}"]
     lines.append(f"{'':<18}" + "".join(f"{name:>15}" for name in columns))
     for row in sorted(document["rows"], key=lambda row: row[columns[0]]):
         lines.append(f"{row['name']:<18}" + "".join(f"{row[name]:>15.4f}" for name in columns))
     lines += [f"{name}: left out, {why}" for name, why in document["left_out"].items()]
+    lines += _lines_of_ablation(document["ablation"], columns[0]) if "ablation" in document else []
+    lines += [f"caution: {warning}" for warning in document["warnings"]]
     return "\n".join(lines)
+
+
+def _lines_of_ablation(rows: list[dict[str, Any]], metric: str) -> list[str]:
+    widest = max(len(row["graph"]) for row in rows) + 6
+    lines = [f"{'':<{widest}}{metric:>15}{'real - this':>15}{'95 % interval':>20}"]
+    for row in rows:
+        low, high = row["ci95"]
+        told = "" if row["graph"] == "real" else f"{row['difference']:>15.4f}{f'[{low:.4f}, {high:.4f}]':>20}"
+        name = f"graph {row['graph']}"
+        lines.append(f"{name:<{widest}}{row[metric]:>15.4f}{told}")
+    return lines
 
 
 def _print_table(table: pa.Table, kind: str) -> None:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from .encoders.weights import resolve
 from .errors import ConfigError
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
-from .kg.log import InteractionLog
+from .kg.log import InteractionLog, positives
 from .kg.snapshot import Snapshot
 from .kg.store import GraphStore
 from .kg.stores import open_store
@@ -37,13 +37,18 @@ from .loaders.catalogue import Catalogue
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
-from .scoring.evaluate import Evaluation, evaluate
+from .scoring.ablation import compared, graphs
+from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
+from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import relations_of
 from .scoring.explain import pattern_of
+from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.model import Ingredients, Model, fit
+from .scoring.report import render
 
 Say = Callable[[str], None]
+PARTS = ("train", "valid", "test")
 
 
 @dataclass
@@ -116,10 +121,10 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     start = time.perf_counter()
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
-        result = evaluate(world.given, model, world.test, baselines=False)
-        metrics |= as_json(workshop.config, [result])
+        result = _evaluated(world, model, baselines=False, say=workshop.say)
+        metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
         _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
-    versions.add_metrics(place, metrics)
+    versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
     _line(workshop, "publish", f"version {place.name}", start)
@@ -133,11 +138,22 @@ def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]
         workshop.say(f"{'train':<9} unchanged, version {place.name}")
         return bundles.load(place)[0].model, place
     start = time.perf_counter()
-    model = fit(world.given, _indented(workshop))
+    model = _fit(world, _indented(workshop))
     place = versions.write(_bundle(workshop, world, model, inputs), workshop.folder)
     told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
     _line(workshop, "train", told, start)
     return model, place
+
+
+def _fit(world: World, say: Say) -> Model:
+    return fit(world.given, say) if world.pairs is None else fit_clicks(world.given, world.pairs, say)
+
+
+def _evaluated(world: World, model: Model, *, baselines: bool, say: Say) -> Evaluation:
+    if world.pairs is not None:
+        return evaluate_clicks(world.given, model, world.pairs, baselines=baselines, say=say)
+    assert world.test is not None
+    return evaluate(world.given, model, world.test, baselines=baselines, say=say)
 
 
 def _indented(workshop: Workshop) -> Say:
@@ -166,6 +182,7 @@ class World:
     snapshot: Snapshot
     given: Ingredients
     test: Fold | None
+    pairs: Pairs | None  # of shops whose interactions are labelled
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
@@ -210,12 +227,13 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions
-    train = InteractionLog.of(table.filter(pa.array(part == "train")), users, items)
+    logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
+    train, hidden = positives(logs["train"]), positives(logs["test"])
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
-    hidden = InteractionLog.of(table.filter(pa.array(part == "test")), users, items)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
-    return World(catalogue, snapshot, given, test)
+    pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
+    return World(catalogue, snapshot, given, test, pairs)
 
 
 def _learner(
@@ -247,46 +265,90 @@ def _learner(
     return learn
 
 
-def run_evaluation(workshop: Workshop, *, baselines: bool) -> dict[str, Any]:
+def run_evaluation(
+    workshop: Workshop, *, baselines: bool, ablation: bool = False, each_relation: bool = False
+) -> dict[str, Any]:
     """Test the published model when it is up to date, else fit one; over every split of the shop.
 
-    Returns the document `evaluate --json` prints.
+    `ablation` fits again with the graph shuffled and with none, `each_relation` also without one relation at a time.
+    Returns the document `evaluate --json` prints; it lies in the build folder, beside a page that shows it.
     """
     if workshop.config.split.method == "none":
         raise ConfigError("this shop holds nothing out; give shop.toml a [split] to evaluate")
-    results = []
+    if ablation and workshop.config.interactions.label is not None:
+        raise ConfigError("--ablation compares users' lists, and this shop's pairs are labelled; leave it out")
+    found: dict[str, list[Evaluation]] = {"real": []}
+    facts: dict[str, Any] = {}
     splits = max(len(workshop.config.split.column), 1)
     for split in range(splits):
         graph_inputs, inputs = _inputs(workshop)
         world = build_world(workshop, graph_inputs if splits == 1 else None, split=split)
         if world.test is None:
             raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
-        model = trained(workshop, world, inputs)[0] if splits == 1 else fit(world.given, _indented(workshop))
-        found = evaluate(world.given, model, world.test, baselines=baselines, say=workshop.say)
-        results.append(found)
-    return as_json(workshop.config, results)
+        model = trained(workshop, world, inputs)[0] if splits == 1 else _fit(world, _indented(workshop))
+        found["real"].append(_evaluated(world, model, baselines=baselines, say=workshop.say))
+        for graph, result in _ablated(workshop, world, each_relation) if ablation else ():
+            found.setdefault(graph, []).append(result)
+        facts = facts or _facts(world, model, found["real"])
+    document: dict[str, Any] = as_json(workshop.config, found["real"]) | facts
+    if ablation:
+        document["ablation"] = compared(found, workshop.config.evaluation.k)
+    versions.add_metrics(workshop.folder, document, _page(document))
+    workshop.say(f"{'report':<9} in {workshop.folder}")
+    return document
+
+
+def _page(document: dict[str, Any]) -> str | None:
+    """The report of a document with users' lists in it; labelled pairs have none."""
+    return render(document) if document.get("pool_recall") is not None else None
+
+
+def _facts(world: World, model: Model, results: list[Evaluation]) -> dict[str, Any]:
+    """What the report says beyond the rows; labelled pairs have rows alone."""
+    if world.pairs is not None:
+        return {}
+    assert world.test is not None
+    label = world.catalogue.item_label
+    facts: dict[str, Any] = facts_of(world.given, model, world.snapshot, label, world.test, results)
+    return facts
+
+
+def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[tuple[str, Evaluation]]:
+    """The same fit and test on other graphs; texts, purchases and seed are those of the real one."""
+    assert world.test is not None
+    catalogue, text = world.catalogue, world.given.text
+    relations = [relation.name for relation in world.given.relations] if each_relation else []
+    for name, snapshot in graphs(world.snapshot, relations, seed=workshop.seed):
+        start = time.perf_counter()
+        given = replace(
+            world.given,
+            relations=relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived),
+            learn_vectors=_learner(workshop, catalogue, snapshot, text),
+        )
+        result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
+        _line(workshop, "ablation", f"graph {name}: {_short(result.rows[0])}", start)
+        yield name, result
 
 
 def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:
     """The evaluation document: rates are fractions, several splits averaged."""
-    names = [row["name"] for row in results[0].rows]
-    rows = [
-        {"name": name, **{k: _mean(results, place, k) for k in results[0].rows[place] if k != "name"}}
-        for place, name in enumerate(names)
-    ]
+    recalls = [result.pool_recall for result in results if result.pool_recall is not None]
     return {
         "shop": config.shop.name,
         "split": config.split.method,
         "users": results[0].users,
         "items": results[0].items,
-        "pool_recall": float(np.mean([result.pool_recall for result in results])),
-        "rows": rows,
+        "pool_recall": float(np.mean(recalls)) if recalls else None,
+        "rows": [_over_splits(rows) for rows in zip(*(result.rows for result in results), strict=True)],
         "left_out": results[0].left_out,
     }
 
 
-def _mean(results: list[Evaluation], place: int, key: str) -> float:
-    return float(np.mean([float(result.rows[place][key]) for result in results]))
+def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
+    """The mean of one method's rows; with several also their standard deviation."""
+    values = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key != "name"}
+    mean = {"name": rows[0]["name"], **{key: float(found.mean()) for key, found in values.items()}}
+    return mean if len(rows) == 1 else mean | {"std": {key: float(found.std()) for key, found in values.items()}}
 
 
 def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
@@ -346,6 +408,4 @@ def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:
 
 def _short(row: object) -> str:
     assert isinstance(row, dict)
-    return ", ".join(
-        f"{k} {v:.4f}" for k, v in row.items() if "@" in k and not k.startswith(("coverage", "popularity"))
-    )
+    return ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k[:2] in ("nd", "re", "hr", "pr", "au", "f1"))

@@ -92,6 +92,10 @@ class DenseItemItem:
         """float32 [user, item]."""
         return np.asarray(rows[self.profile] @ self.weights, np.float32)
 
+    def pairs(self, rows: dict[str, sp.csr_matrix], items: np.ndarray) -> np.ndarray:
+        """float32 [pair]: of row n and items[n]."""
+        return np.asarray(rows[self.profile].multiply(self.weights.T[items]).sum(1), np.float32).ravel()
+
 
 def _ease_bytes(items: int) -> float:
     return 3.2 * 4 * items**2  # the Gram matrix, its factor and the inverse

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from ..errors import ArtifactError
 from ..kg.log import InteractionLog
+from .boosted import BoostedHead
 from .head import Head
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
@@ -120,6 +121,10 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+def _head(kind: str, arrays: dict[str, np.ndarray]) -> Head | BoostedHead:
+    return BoostedHead.of_arrays(arrays) if kind == BoostedHead.kind else Head.of_arrays(kind, arrays)
+
+
 def _unpack(spec: dict[str, Any], arrays: dict[str, np.ndarray], matrices: dict[str, sp.csr_matrix], n: int) -> Term:
     if spec["shape"] == "ItemItem":
         key = spec["weights"]
@@ -159,7 +164,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
         model = Model(
             terms,
             arrays["blend"],
-            Head.of_arrays(manifest["head"], _under("head.", arrays)),
+            _head(manifest["head"], _under("head.", arrays)),
             manifest["pool_size"],
             arrays["allowed"],
             arrays["about_items"],

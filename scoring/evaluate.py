@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .baselines import applicable, ranked, tune
+from .evidence import histories_of
 from .folds import Fold, training_folds
 from .head import rank_pool
 from .metrics import coverage, rank_metrics
 from .model import Ingredients, Model, Say, candidates, evidence_at
 from .pool import fill
+from .segments import ndcg_within, segments_of
 
 Row = dict[str, float | str]
 CHUNK = 4_096  # users ranked between two progress lines; bounds what is held at once
@@ -20,22 +22,29 @@ CHUNK = 4_096  # users ranked between two progress lines; bounds what is held at
 
 @dataclass(frozen=True)
 class Evaluation:
-    """rows: a dict per method, rates as fractions. left_out: why a baseline is missing. per_user: NDCG."""
+    """rows: a dict per method, rates as fractions. left_out: why a baseline is missing.
+
+    pool_recall: share of the test pairs that the pools held; None where pairs were scored and nothing was ranked.
+    lists: int64 [user, k] by method. per_user: NDCG@k float64 [user] by method. segments: the same within each segment,
+    NaN where a user has no part in it.
+    """
 
     users: int
     items: int
     rows: list[Row]
     left_out: dict[str, str]
+    pool_recall: float | None
+    lists: dict[str, np.ndarray]
     per_user: dict[str, np.ndarray]
-    pool_recall: float
+    segments: dict[str, dict[str, np.ndarray]]
 
 
 def evaluate(given: Ingredients, model: Model, test: Fold, *, baselines: bool, say: Say = lambda _: None) -> Evaluation:
     """Our row, and the tuned baselines' when asked. The test part is read here and nowhere else."""
     k, users = given.config.evaluation.k, np.sort(test.users)
-    per_user: dict[str, np.ndarray] = {}
     items, recall = _ours(model, test, users, k)
-    rows = [_row("catalograph", items, test, users, k, float(str(model.report["fit_s"])), per_user)]
+    lists = {"catalograph": items}
+    rows = [_row("catalograph", items, test, users, k, float(str(model.report["fit_s"])))]
     left_out: dict[str, str] = {}
     if baselines:
         check = training_folds(given.log, given.config.split, 1)[0]
@@ -53,9 +62,15 @@ def evaluate(given: Ingredients, model: Model, test: Fold, *, baselines: bool, s
             term = baseline.make(now, setting)
             spent = time.perf_counter() - start
             found = ranked(term, now, model.allowed, users, k)
-            rows.append({**_row(baseline.name, found, test, users, k, spent, per_user), "setting": setting})
+            lists[baseline.name] = found
+            rows.append({**_row(baseline.name, found, test, users, k, spent), "setting": setting})
             say(f"{baseline.name}: ndcg@{k} {rows[-1][f'ndcg@{k}']:.4f} (setting {setting:g})")
-    return Evaluation(len(users), model.allowed.size, rows, left_out, per_user, recall)
+    per_user = {name: rank_metrics(found, test.held_out[users], k).ndcg for name, found in lists.items()}
+    segments = {
+        segment.name: {name: ndcg_within(segment, found, test, users, k) for name, found in lists.items()}
+        for segment in segments_of(test, users)
+    }
+    return Evaluation(len(users), model.allowed.size, rows, left_out, recall, lists, per_user, segments)
 
 
 def _ours(model: Model, test: Fold, users: np.ndarray, k: int) -> tuple[np.ndarray, float]:
@@ -68,14 +83,12 @@ def _ours(model: Model, test: Fold, users: np.ndarray, k: int) -> tuple[np.ndarr
     return np.concatenate(found), inside / max(test.held_out[users].nnz, 1)
 
 
-def _row(
-    name: str, items: np.ndarray, test: Fold, users: np.ndarray, k: int, fit_s: float, per_user: dict[str, np.ndarray]
-) -> Row:
+def _row(name: str, items: np.ndarray, test: Fold, users: np.ndarray, k: int, fit_s: float) -> Row:
     measured = rank_metrics(items, test.held_out[users], k)
-    per_user[name] = measured.ndcg
-    popularity = np.bincount(np.unique(test.seen.user * test.seen.n_items + test.seen.item) % test.seen.n_items)
-    popularity = np.pad(popularity, (0, test.seen.n_items - len(popularity)))
+    have = histories_of(test.seen).matrix()
+    popularity = np.asarray(have.sum(0)).ravel()
     shown = items[items >= 0]
+    mean = float(popularity[shown].mean()) if len(shown) else 0.0
     return {
         "name": name,
         f"ndcg@{k}": float(measured.ndcg.mean()),
@@ -83,20 +96,7 @@ def _row(
         f"hr@{k}": float(measured.hr.mean()),
         f"precision@{k}": float(measured.precision.mean()),
         f"coverage@{k}": float(coverage(items, test.seen.n_items)),
-        f"popularity@{k}": float(popularity[shown].mean()) if len(shown) else 0.0,
+        f"popularity@{k}": mean,
+        f"lift@{k}": mean / float(popularity[have[users].indices].mean()),
         "fit_s": round(fit_s, 2),
     }
-
-
-def mean_rows(evaluations: list[list[Row]]) -> list[Row]:
-    """The mean of several splits' rows, method by method."""
-    names = [row["name"] for row in evaluations[0]]
-    merged: list[Row] = []
-    for place, name in enumerate(names):
-        rows = [rows[place] for rows in evaluations]
-        merged.append({"name": name, **{key: _mean(rows, key) for key in rows[0] if key != "name"}})
-    return merged
-
-
-def _mean(rows: list[Row], key: str) -> float:
-    return float(np.mean([float(row[key]) for row in rows]))

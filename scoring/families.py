@@ -159,21 +159,42 @@ def autoencoders(evidence: Evidence) -> Iterator[Term]:
     graph_rows = relation_rows(evidence)
     local = factors.local_ease(factors.stacked([users, *graph_rows]))
     yield from _spread("ease", evidence, local, ("uniform", "decayed", "frequent"))
-    if histories.n_items > FULL_EASE_ITEMS or evidence.now is None:
+    if histories.n_items > FULL_EASE_ITEMS:
         return
 
     def exact(name: str, rows: list[sp.csr_matrix], ridge: float, wanted: tuple[str, ...]) -> Iterator[Term]:
         yield from _spread(name, evidence, factors.largest(factors.ease(factors.stacked(rows), ridge)), wanted)
 
     yield from exact("ease_users", [users], 300, ("uniform", "decayed"))
-    recent = recency(evidence, 90)
-    yield from exact("ease_90d", [0.3 * users, recent], 100, ("uniform", "decayed", "last"))
+    if evidence.now is not None:
+        recent = recency(evidence, 90)
+        yield from exact("ease_90d", [0.3 * users, recent], 100, ("uniform", "decayed", "last"))
+    else:
+        yield from exact("ease_sharp", [users], 30, ("uniform", "decayed"))
     if graph_rows:
         yield from exact("ease_graph", [users, *graph_rows], 300, ("uniform", "decayed"))
     if evidence.log.basket is not None:
         numbers, basket = np.unique(evidence.log.basket, return_inverse=True)
         held = _binary(basket, evidence.log.item, (len(numbers), histories.n_items))
         yield from exact("ease_basket", [users, 0.5 * held], 300, ("uniform", "decayed", "last"))
+
+
+def labelled(evidence: Evidence) -> Iterator[Term]:
+    """For trees over labelled pairs alone: how much is known of user and item, and two steps over graph and users."""
+    if evidence.log.label is None:
+        return
+    ones = np.ones((evidence.n_items, 1), np.float32)
+    yield LowRank("history.uniform", "uniform", ones, ones)  # sqrt of the history's length
+    walk = shared_context(evidence.histories.matrix(), 0.45, 0.3)
+    yield from _spread("far_walk_walk", evidence, strongest(sp.csr_matrix(walk @ walk)), ("uniform",))
+    if not evidence.relations:
+        return
+    members = sp.csr_matrix(sp.hstack([relation.members for relation in evidence.relations], format="csr"))
+    share = shared_context(informative(sp.csr_matrix(members.T)), 0.6, 0.3)
+    yield from _spread("share_any", evidence, share, ("uniform",))
+    yield from _spread("far_share_walk", evidence, strongest(sp.csr_matrix(share @ walk)), ("uniform",))
+    yield from _spread("far_walk_share", evidence, strongest(sp.csr_matrix(walk @ share)), ("uniform",))
+    yield _prior("links", np.log1p(np.diff(members.indptr)))
 
 
 def relation_rows(evidence: Evidence) -> list[sp.csr_matrix]:
@@ -277,4 +298,5 @@ FAMILIES: tuple[Callable[[Evidence], Iterator[Term]], ...] = (
     low_pass,
     learned,
     priors,
+    labelled,
 )

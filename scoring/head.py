@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .boosted import BoostedHead
 from .context import Context
 from .nets import Gated, Linear, Mlp, Parts
 from .pool import Pool, softmax_loss
@@ -144,7 +145,7 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.sqrt(np.maximum(variance, 0)).astype(np.float32)
 
 
-def rank_pool(head: Head, pool: Pool, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rank_pool(head: Head | BoostedHead, pool: Pool, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The k best of each pool: places int64 [user, k] in it, items int64 (-1 = empty), scores float32, best first."""
     scores = np.where(pool.items >= 0, head.scores(pool.values, pool.context), -np.inf)
     places = np.lexsort((pool.items, -scores), axis=1)[:, :k]

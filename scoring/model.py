@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
 from ..config import ShopConfig
 from ..kg.log import InteractionLog
+from .boosted import BoostedHead
 from .context import Context, item_features, user_features
 from .evidence import Evidence, Histories, Relation, histories_of
 from .families import all_terms
@@ -59,14 +60,14 @@ class Model:
 
     terms: tuple[Term, ...]
     blend: np.ndarray
-    head: Head
+    head: Head | BoostedHead
     pool_size: int
     allowed: np.ndarray
     about_items: np.ndarray
     now: float | None
     decay: np.ndarray | None
     vectors: RelationVectors | None
-    report: dict[str, object]
+    report: dict[str, Any]
 
     def scorable(self, log: InteractionLog) -> Scorable:
         """The terms with the histories of everybody in `log`."""
@@ -148,7 +149,7 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
         return scorable_at(given, folds[number].seen, folds[number].now, vectors[number])
 
     scorables = {number: at(number) for number in {0, roles.teacher}}
-    report: dict[str, object] = {"terms": [term.name for term in scorables[0].terms]}
+    report: dict[str, Any] = {"terms": [term.name for term in scorables[0].terms]}
     report["pool"], blend, report["pool_recall"] = choose_blend(
         Question(scorables[roles.teacher], folds[roles.teacher].held_out, roles.pupils),
         Question(scorables[0], folds[0].held_out, roles.check),
@@ -171,6 +172,8 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     samples.append(_sample(checked, folds[0], roles.check))  # choices are made: the check users may teach too
     head = fit_head(kind, Sample.joined(samples), seed=given.seed)
     del samples
+    report["weights"] = dict(zip(report["terms"], _weights(head, checked), strict=True))
+    report["gnn"] = [list(found.validation) for found in vectors if found is not None]
     model = rebuilt(given, blend, head, vectors[0], report)
     report["fit_s"] = round(time.perf_counter() - start, 2)
     return model
@@ -212,15 +215,33 @@ def choose_head(
 
 
 def rebuilt(
-    given: Ingredients, blend: np.ndarray, head: Head, start: RelationVectors | None, report: dict[str, object]
+    given: Ingredients,
+    blend: np.ndarray,
+    head: Head | BoostedHead,
+    start: RelationVectors | None,
+    report: dict[str, Any],
 ) -> Model:
     """The same blend and head over terms computed from every event of the log."""
     now = end_of(given.log, given.config.split)
     gnn = given.learn_vectors(given.log, None, start)
     found = scorable_at(given, given.log, now, gnn)
     decay = None if gnn is None else gnn.decay
+    report["gnn_relations"] = {} if gnn is None else _lengths(gnn)
     size = given.config.model.pool_size
     return Model(found.terms, blend, head, size, found.allowed, found.about_items, now, decay, gnn, report)
+
+
+def _weights(head: Head, checked: Pool) -> list[float]:
+    """Per term how far its part of the score spreads within a pool: what is equal for all ranks nobody."""
+    some = slice(0, 1_000)
+    parts = head.contributions(checked.values[some], checked.context.of(np.arange(len(checked.values))[some]))
+    return [float(spread) for spread in parts.std(1).mean(0)]
+
+
+def _lengths(gnn: RelationVectors) -> dict[str, float]:
+    """Mean length of R_s by relation: how much of an item's vector came over it."""
+    length = np.linalg.norm(gnn.by_relation, axis=2).mean(0)
+    return {name: float(mean) for name, mean in zip(gnn.relations, length, strict=True)}
 
 
 def vectors_of_folds(given: Ingredients, folds: list[Fold], say: Say) -> list[RelationVectors | None]:

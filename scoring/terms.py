@@ -34,6 +34,11 @@ class ItemItem:
         """float32 [user, len(items)]: the same numbers for some items only."""
         return np.asarray((rows[self.profile] @ self.weights[:, items]).toarray(), np.float32)
 
+    def pairs(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
+        """float32 [pair]: of row n and items[n]."""
+        columns = sp.csr_matrix(self.weights.T)[items]
+        return np.asarray(rows[self.profile].multiply(columns).sum(1), np.float32).ravel()
+
     def reasons(self, row: sp.csr_matrix, item: int) -> tuple[np.ndarray, np.ndarray]:
         """History items h and p_h W[h, item]: the exact parts of one score."""
         column = self.weights[row.indices, [item]]
@@ -66,6 +71,10 @@ class LowRank:
         """float32 [user, len(items)]."""
         return np.asarray(self.queries(rows) @ self.right[items].T)
 
+    def pairs(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
+        """float32 [pair]: of row n and items[n]."""
+        return np.asarray((self.queries(rows) * self.right[items]).sum(1), np.float32)
+
     def reasons(self, row: sp.csr_matrix, item: int) -> tuple[np.ndarray, np.ndarray]:
         """History items h and their exact parts of one score."""
         parts = row.data * (self.left[row.indices] @ self.right[item])
@@ -89,6 +98,10 @@ class Prior:
     def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
         """float32 [user, len(items)]."""
         return np.broadcast_to(self.values[items], (rows[self.profile].shape[0], len(items)))
+
+    def pairs(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
+        """float32 [pair]: of row n and items[n]."""
+        return np.asarray(self.values[items])
 
     def reasons(self, row: sp.csr_matrix, item: int) -> tuple[np.ndarray, np.ndarray]:
         """No history item is the reason of a prior."""

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import ArtifactError
 from .bundle import MANIFEST, METRICS, Bundle, save
 
+REPORT = "report.html"
 KEPT = 3  # bundles that stay when a new one is published: the served one and what may be gone back or compared to
 
 
@@ -38,8 +39,10 @@ def write(bundle: Bundle, folder: Path) -> Path:
     return place
 
 
-def add_metrics(place: Path, metrics: dict[str, Any]) -> None:
-    """What the evaluation found, beside the model."""
+def add_metrics(place: Path, metrics: dict[str, Any], page: str | None = None) -> None:
+    """What an evaluation found, as data and as a page, beside the model or in any other folder."""
+    if page is not None:
+        _replace(place / REPORT, page)
     _replace(place / METRICS, json.dumps(metrics, indent=1))
 
 

@@ -121,7 +121,9 @@ def test_a_wheel_holds_every_source_file_and_no_test(checkout, tmp_path):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     declared = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
     folders = [checkout.joinpath(*package.split(".")[1:]) for package in declared]
-    sources = [path for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".cypher", ".typed")]
+    sources = [
+        path for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".cypher", ".typed", ".html")
+    ]
     assert held == {f"catalograph/{path.relative_to(checkout).as_posix()}" for path in sources}
     assert any(name.endswith(".cypher") for name in held)
 

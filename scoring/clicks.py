@@ -1,0 +1,166 @@
+"""Labelled pairs (1 = yes, 0 = no): a model of the chance of a yes, and its evaluation by AUC and F1.
+
+Only yeses are history. The terms of a training pair are cross-fitted: computed from the yeses of other folds alone,
+since a term that has seen its own pair's answer would teach the head to look for it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..kg.log import InteractionLog
+from .baselines import Baseline, DenseItemItem, applicable
+from .boosted import fit_boosted
+from .context import Context
+from .evaluate import Evaluation, Row
+from .evidence import Evidence
+from .folds import training_folds
+from .metrics import auc, f1
+from .model import Ingredients, Model, Say, evidence_at, rebuilt, roles_of, scorable_at
+from .pool import Question, Scorable, choose_blend
+from .profiles import profiles_of
+from .terms import ProfileRows, Term
+
+FOLDS = 4
+CHUNK = 16_384  # pairs of which one term is computed at once
+WARM = 2  # yeses of an item from which its pairs count as warm
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Labelled pairs of the three parts; `valid` and `test` may be empty."""
+
+    train: InteractionLog
+    valid: InteractionLog
+    test: InteractionLog
+
+
+def fit_clicks(given: Ingredients, pairs: Pairs, say: Say = lambda _: None) -> Model:
+    """Trees over the cross-fitted terms of the training pairs; lists are drawn from a pool as in any other shop.
+
+    given.log: the yeses of the training pairs. AUC and F1 of the validation pairs go into the report.
+
+    Raises:
+        CatalographError: all training pairs have the same label.
+    """
+    start, settings = time.perf_counter(), given.config.model
+    head = fit_boosted(cross_fitted(given, pairs.train, say), labels_of(pairs.train), seed=given.seed)
+    fold = training_folds(given.log, given.config.split, 1)[0]
+    roles = roles_of([fold], settings.check_users)
+    scorable = scorable_at(given, fold.seen, fold.now, given.learn_vectors(fold.seen, fold, None))
+    report: dict[str, Any] = {"terms": [term.name for term in scorable.terms], "head": head.kind}
+    report["pool"], blend, report["pool_recall"] = choose_blend(
+        Question(scorable, fold.held_out, roles.pupils),
+        Question(scorable, fold.held_out, roles.check),
+        kind=settings.pool,
+        size=settings.pool_size,
+        seed=given.seed,
+    )
+    model = rebuilt(given, blend, head, None, report)
+    said = log_odds(model, given.log, pairs.valid)
+    report["validation"] = figures(said, 0.0, pairs.valid, given.log) if len(pairs.valid) else {}
+    report["fit_s"] = round(time.perf_counter() - start, 2)
+    return model
+
+
+def cross_fitted(given: Ingredients, asked: InteractionLog, say: Say = lambda _: None) -> np.ndarray:
+    """float32 [pair, term]: the terms of every pair, from the yeses of the other folds."""
+    fold = np.random.default_rng(given.seed).permutation(len(asked)) % FOLDS
+    values: np.ndarray | None = None
+    for number in range(FOLDS):
+        here = np.flatnonzero(fold == number)
+        seen = asked.where((fold != number) & (labels_of(asked) == 1))
+        found = _values(scorable_at(given, seen, None, given.learn_vectors(seen, None, None)), asked.where(here))
+        values = np.empty((len(asked), found.shape[1]), np.float32) if values is None else values
+        values[here] = found
+        say(f"terms of {len(here):,} pairs, fold {number + 1} of {FOLDS}")
+    assert values is not None
+    return values
+
+
+def log_odds(model: Model, history: InteractionLog, pairs: InteractionLog) -> np.ndarray:
+    """float64 [pair]: the model's log-odds of a yes, given the yeses in `history`."""
+    values = _values(model.scorable(history), pairs)[:, None]
+    nothing = Context(np.empty((len(pairs), 1, 0), np.float32), np.empty((len(pairs), values.shape[-1]), np.float32))
+    return np.asarray(model.head.scores(values, nothing)[:, 0], np.float64)
+
+
+def _values(scorable: Scorable, pairs: InteractionLog) -> np.ndarray:
+    """float32 [pair, term]."""
+    terms = [_of_pairs(term, scorable.profiles, pairs) for term in scorable.terms]
+    return np.stack(terms, axis=1)
+
+
+def _of_pairs(term: Term | DenseItemItem, profiles: ProfileRows, pairs: InteractionLog) -> np.ndarray:
+    """float32 [pair]: one term for every pair."""
+    found = []
+    for start in range(0, max(len(pairs), 1), CHUNK):
+        users, items = pairs.user[start : start + CHUNK], pairs.item[start : start + CHUNK]
+        found.append(term.pairs({term.profile: profiles[term.profile][users]}, items))
+    return np.concatenate(found)
+
+
+def labels_of(pairs: InteractionLog) -> np.ndarray:
+    """int8 [pair], 1 = yes."""
+    assert pairs.label is not None
+    return np.asarray(pairs.label)
+
+
+def figures(scores: np.ndarray, border: float, pairs: InteractionLog, history: InteractionLog) -> dict[str, float]:
+    """auc and f1 of scores [pair], yes from `border` on; `_warm`: of pairs whose item has two training yeses or more.
+
+    Where every item has a yes somewhere, an item without one in training must have it among the pairs asked: models
+    that read counts can guess such pairs, so the warm ones are told apart.
+    """
+    yeses = np.bincount(history.item, minlength=history.n_items)
+    found: dict[str, float] = {}
+    for suffix, kept in (("", np.ones(len(pairs), bool)), ("_warm", yeses[pairs.item] >= WARM)):
+        labels, said = labels_of(pairs)[kept], scores[kept]
+        found |= {f"auc{suffix}": auc(labels, said), f"f1{suffix}": f1(labels, said, border)}
+    return found
+
+
+def evaluate_clicks(
+    given: Ingredients, model: Model, pairs: Pairs, *, baselines: bool, say: Say = lambda _: None
+) -> Evaluation:
+    """Rows of auc and f1 on the test pairs, which are read here and nowhere else.
+
+    Ours says yes at a chance of one half. A baseline's setting, by AUC, and its border, by F1, are chosen on `valid`.
+    """
+    fit_s = float(str(model.report["fit_s"]))
+    test = pairs.test
+    ours = figures(log_odds(model, given.log, test), 0.0, test, given.log)
+    rows: list[Row] = [{"name": "catalograph", **ours, "fit_s": fit_s}]
+    left_out: dict[str, str] = {}
+    evidence = evidence_at(given, given.log, None, None)
+    for baseline, lacking in applicable(evidence, given.config.evaluation.baselines) if baselines else ():
+        if lacking is not None:
+            left_out[baseline.name] = lacking
+            continue
+        start = time.perf_counter()
+        setting, border, term = _tuned(baseline, evidence, pairs.valid if len(pairs.valid) else pairs.train)
+        found = figures(_of_pairs(term, profiles_of(evidence.histories), test), border, test, given.log)
+        rows.append(
+            {"name": baseline.name, **found, "fit_s": round(time.perf_counter() - start, 2), "setting": setting}
+        )
+        say(f"{baseline.name}: auc {found['auc']:.4f} (setting {setting:g})")
+    return Evaluation(len(np.unique(test.user)), test.n_items, rows, left_out, None, {}, {}, {})
+
+
+def _tuned(baseline: Baseline, evidence: Evidence, valid: InteractionLog) -> tuple[float, float, Term]:
+    """The setting with the highest AUC on `valid`, the border with the highest F1 there, and the term."""
+    best: tuple[float, float, float, Term] | None = None
+    for setting in baseline.settings:
+        term = baseline.make(evidence, setting)
+        scores = _of_pairs(term, profiles_of(evidence.histories), valid)
+        reached = auc(labels_of(valid), scores)
+        if best is None or reached > best[0]:
+            borders = np.unique(np.quantile(scores, np.linspace(0.05, 0.95, 19)))
+            border = max(borders, key=lambda border: f1(labels_of(valid), scores, border))
+            best = reached, setting, float(border), term
+    assert best is not None
+    return best[1:]

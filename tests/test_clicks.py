@@ -1,0 +1,141 @@
+"""Labelled pairs: cross-fitting that forgets the pair it asks for, planted taste, the boosted head, the whole path."""
+
+import numpy as np
+import pytest
+
+from catalograph import Recommender
+from catalograph.config import load_config
+from catalograph.errors import CatalographError
+from catalograph.kg.log import InteractionLog, positives
+from catalograph.pipeline import open_workshop, rebuild, run_evaluation
+from catalograph.scoring.boosted import BoostedHead, fit_boosted
+from catalograph.scoring.clicks import cross_fitted, figures
+from catalograph.scoring.context import Context
+from catalograph.scoring.evidence import Evidence, histories_of
+from catalograph.scoring.families import all_terms
+from catalograph.scoring.model import Ingredients
+from catalograph.scoring.profiles import profiles_of
+
+USERS, ITEMS = 120, 40
+TOML = """
+[shop]
+name = "clicks"
+[items]
+file = "items.csv"
+id = "item"
+[[attributes]]
+column = "genre"
+relation = "IN_GENRE"
+label = "Genre"
+[interactions]
+file = "pairs.csv"
+user = "user"
+item = "item"
+label = "liked"
+[split]
+method = "column"
+column = ["split_a", "split_b"]
+valid = "valid"
+[gnn]
+model = "none"
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Users like items of their genre (user and item numbers alike modulo 4), whatever the items' popularity."""
+    folder, random = tmp_path_factory.mktemp("clicks"), np.random.default_rng(0)
+    (folder / "items.csv").write_text("item,genre\n" + "".join(f"i{n:02},g{n % 4}\n" for n in range(ITEMS)))
+    lines = []
+    for user in range(USERS):
+        for item in random.choice(ITEMS, 20, replace=False):
+            liked = int((user % 4 == item % 4) != (random.random() < 0.03))
+            parts = random.choice(["train", "valid", "test"], 2, p=[0.6, 0.2, 0.2])
+            lines.append(f"u{user:02},i{item:02},{liked},{parts[0]},{parts[1]}\n")
+    (folder / "pairs.csv").write_text("user,item,liked,split_a,split_b\n" + "".join(lines))
+    (folder / "shop.toml").write_text(TOML)
+    return folder / "shop.toml"
+
+
+def asked(events=400, seed=0):
+    """A labelled log of distinct pairs."""
+    random = np.random.default_rng(seed)
+    pairs = np.sort(random.choice(USERS * ITEMS, events, replace=False))
+    user, item = pairs // ITEMS, pairs % ITEMS
+    return InteractionLog(USERS, ITEMS, user, item, label=(user % 4 == item % 4).astype(np.int8))
+
+
+def ingredients(shop, log):
+    return Ingredients(load_config(shop), positives(log), (), None, lambda *_: None, 0)
+
+
+def test_the_planted_taste_is_found_and_popularity_is_beaten(shop, tmp_path):
+    document = run_evaluation(open_workshop(shop, out=tmp_path, device="cpu"), baselines=True)
+    rows = {row["name"]: row for row in document["rows"]}
+    assert {"auc", "f1", "auc_warm", "f1_warm", "fit_s", "std"} <= set(rows["catalograph"])
+    assert rows["catalograph"]["auc"] > 0.8 > rows["popularity"]["auc"] + 0.15
+    assert set(rows) == {"catalograph", "popularity", "item-kNN", "RP3beta", "EASE"}
+    assert rows["catalograph"]["std"]["auc"] > 0  # two splits
+
+
+def test_a_rebuilt_shop_scores_pairs_and_makes_lists(shop, tmp_path):
+    result = rebuild(open_workshop(shop, out=tmp_path, device="cpu"))
+    assert set(result["metrics"]["validation"]) == {"auc", "f1", "auc_warm", "f1_warm"}
+    made = Recommender.load(tmp_path)
+    scores, parts = made.score(["u01"], ["i01", "i02", "i05"], terms=True)
+    np.testing.assert_allclose(sum(parts.values()), scores, rtol=1e-5, atol=1e-5)
+    assert scores[0, [0, 2]].min() > scores[0, 1]  # log-odds
+    listed = made.recommend(["u01"], k=3)[0]
+    assert [item.score for item in listed] == sorted((item.score for item in listed), reverse=True)
+    np.testing.assert_allclose(
+        [item.score for item in listed], made.score(["u01"], [i.item for i in listed])[0], rtol=1e-5
+    )
+    assert (made.bundle.log.label == 1).all()  # a no is no history
+
+
+def test_the_terms_of_a_pair_do_not_know_its_answer(shop):
+    """Turning one yes into a no changes the terms of other pairs, never its own."""
+    log = asked()
+    row = int(np.flatnonzero(log.label == 1)[7])
+    turned = log.label.copy()
+    turned[row] = 0
+    one = cross_fitted(ingredients(shop, log), log)
+    other = InteractionLog(USERS, ITEMS, log.user, log.item, label=turned)
+    two = cross_fitted(ingredients(shop, other), other)
+    np.testing.assert_array_equal(one[row], two[row])
+    assert not np.array_equal(one, two)
+
+
+def test_terms_of_pairs_are_those_of_the_table():
+    log = positives(asked())
+    histories = histories_of(log)
+    text = np.random.default_rng(0).standard_normal((ITEMS, 6)).astype(np.float32)
+    profiles = profiles_of(histories)
+    users, items = np.array([3, 3, 0, 59]), np.array([0, 39, 7, 7])
+    for term in all_terms(Evidence(log, histories, (), text, None)):
+        rows = {term.profile: profiles[term.profile][users]}
+        np.testing.assert_allclose(
+            term.pairs(rows, items), term.scores(rows)[np.arange(4), items], rtol=1e-4, atol=1e-6, err_msg=term.name
+        )
+
+
+def test_a_boosted_head_adds_up_and_survives_its_arrays():
+    random = np.random.default_rng(0)
+    values = random.standard_normal((300, 5)).astype(np.float32)
+    head = fit_boosted(values, (values[:, 0] * values[:, 1] > 0).astype(int), seed=0)
+    pool, nothing = values[:20].reshape(4, 5, 5), Context(np.empty((4, 5, 0)), np.empty((4, 5)))
+    np.testing.assert_allclose(head.contributions(pool, nothing).sum(-1), head.scores(pool, nothing), atol=1e-5)
+    again = BoostedHead.of_arrays(head.arrays())
+    np.testing.assert_array_equal(again.scores(pool, nothing), head.scores(pool, nothing))
+    with pytest.raises(ValueError, match="no boosted head"):
+        BoostedHead("not a model")
+    with pytest.raises(CatalographError, match="same label"):
+        fit_boosted(values, np.ones(300), seed=0)
+
+
+def test_warm_pairs_are_told_apart():
+    history = InteractionLog(3, 3, np.array([0, 1, 2]), np.array([0, 0, 1]))
+    pairs = InteractionLog(3, 3, np.array([0, 1, 2, 2]), np.array([0, 0, 1, 2]), label=np.array([1, 0, 1, 0], np.int8))
+    found = figures(np.array([0.1, 0.2, 0.9, 0.0]), 0.15, pairs, history)
+    assert (found["auc"], found["auc_warm"]) == (0.75, 0.0)
+    assert found["f1"] == pytest.approx(2 / 4)
