@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .config import ShopConfig, load_config
+from .config import EncoderSection, ShopConfig, load_config
+from .encoders.finetune import tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
@@ -40,10 +41,11 @@ from .scoring import versions
 from .scoring.ablation import compared, graphs
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.evaluate import Evaluation, Row, evaluate
-from .scoring.evidence import relations_of
+from .scoring.evidence import Relation, relations_of
 from .scoring.explain import pattern_of
 from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
+from .scoring.lessons import lessons_of
 from .scoring.model import Ingredients, Model, fit
 from .scoring.report import render
 
@@ -113,7 +115,8 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     graph_inputs, inputs = _inputs(workshop)
     place = _made_from(workshop, inputs)
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
-        for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
+        tuned = ("tune",) if workshop.config.encoder.finetune.way != "none" else ()
+        for stage in ("load", "graph", "export", *tuned, "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
     world = build_world(workshop, graph_inputs)
@@ -183,6 +186,7 @@ class World:
     given: Ingredients
     test: Fold | None
     pairs: Pairs | None  # of shops whose interactions are labelled
+    encoder: EncoderSection | None  # that made the text vectors
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
@@ -217,23 +221,59 @@ def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
 
 
 def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
-    config, start = workshop.config, time.perf_counter()
-    text = None
-    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
-    if fields:
-        texts = compose(snapshot, catalogue.item_label, fields)
-        text = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
-        _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
+    config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions
     logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
     train, hidden = positives(logs["train"]), positives(logs["test"])
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
+    text, encoder = _text(workshop, catalogue, snapshot, train, relations)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
-    return World(catalogue, snapshot, given, test, pairs)
+    return World(catalogue, snapshot, given, test, pairs, encoder)
+
+
+def _text(
+    workshop: Workshop,
+    catalogue: Catalogue,
+    snapshot: Snapshot,
+    train: InteractionLog,
+    relations: tuple[Relation, ...],
+) -> tuple[np.ndarray | None, EncoderSection | None]:
+    """M(s), float32 [item, dim], and the encoder it comes from; None for a shop without texts."""
+    config = workshop.config
+    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    if not fields:
+        return None, None
+    texts = compose(snapshot, catalogue.item_label, fields)
+
+    def encoded(encoder: EncoderSection) -> np.ndarray:
+        vectors: np.ndarray = encode(
+            texts, encoder, cache=workshop.folder / "text", device=workshop.device, progress=True
+        )
+        return vectors
+
+    start, encoder = time.perf_counter(), config.encoder
+    if encoder.finetune.way != "none":
+        given = lessons_of(texts, encoded(encoder), train, relations, catalogue, snapshot, config, workshop.seed)
+        told: list[str] = []
+        place = tune(
+            *given,
+            section=encoder,
+            folder=workshop.folder / "encoder",
+            device=workshop.device,
+            seed=workshop.seed,
+            progress=True,
+            say=told.append,
+        )
+        encoder = encoder.model_copy(update={"model": str(place)})
+        _line(workshop, "tune", "; ".join(told) or f"unchanged, encoder {place.name}", start)
+        start = time.perf_counter()
+    text = encoded(encoder)
+    _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
+    return text, encoder
 
 
 def _learner(
@@ -368,13 +408,22 @@ def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bund
         items=table.take(pa.array(np.argsort(order))),
         users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
         text=world.given.text,
+        encoder=None if world.encoder is None else _named(workshop, world.encoder),
         patterns=patterns,
     )
+
+
+def _named(workshop: Workshop, encoder: EncoderSection) -> dict[str, str]:
+    """The encoder as a bundle names it: a tuned one by its place in the build folder, which may move."""
+    tuned = Path(encoder.model).is_relative_to(workshop.folder)
+    model = Path(encoder.model).relative_to(workshop.folder).as_posix() if tuned else encoder.model
+    return {"model": model, "digest": resolve(encoder.model).digest}
 
 
 def _files_digest(config: ShopConfig) -> str:
     files = [config.items.file, config.users.file, config.interactions.file]
     files += [edge.file for edge in config.edges]
+    files += [config.search.file] if config.search is not None else []
     for triples in config.triples:
         files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]
     digest = hashlib.sha256()

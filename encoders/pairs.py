@@ -22,7 +22,7 @@ TRIES = 8  # candidates drawn per hard negative before any item does
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TextPairs:
     """Texts that should come close. anchor, positive: int64 [n] rows of a text table that starts with the items."""
 
     anchor: np.ndarray
@@ -31,27 +31,27 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.anchor)
 
-    def drawn(self, most: int, seed: int) -> Pairs:
+    def drawn(self, most: int, seed: int) -> TextPairs:
         """At most `most` of them, in a random order."""
         some = np.random.default_rng(seed).permutation(len(self))[:most]
-        return Pairs(self.anchor[some], self.positive[some])
+        return TextPairs(self.anchor[some], self.positive[some])
 
 
-def of_users(log: InteractionLog, *, most: int, seed: int) -> Pairs:
+def of_users(log: InteractionLog, *, most: int, seed: int) -> TextPairs:
     """Items one user took close to each other; anywhere in the history where the log has no order."""
     events = positives(log)
     return _together(events.user, events.item, shuffled=not events.ordered, most=most, seed=seed)
 
 
-def of_baskets(log: InteractionLog, *, most: int, seed: int) -> Pairs:
+def of_baskets(log: InteractionLog, *, most: int, seed: int) -> TextPairs:
     """Items of one basket; none without baskets."""
     events = positives(log)
     if events.basket is None:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
+        return TextPairs(np.empty(0, np.int64), np.empty(0, np.int64))
     return _together(events.basket, events.item, shuffled=True, most=most, seed=seed)
 
 
-def _together(group: np.ndarray, item: np.ndarray, *, shuffled: bool, most: int, seed: int) -> Pairs:
+def _together(group: np.ndarray, item: np.ndarray, *, shuffled: bool, most: int, seed: int) -> TextPairs:
     """Pairs inside groups, drawn without replacement with weight 1 / places between them, either way round.
 
     The draw is Gumbel's: the `most` largest of log weight + Gumbel noise (Efraimidis and Spirakis 2006).
@@ -66,18 +66,18 @@ def _together(group: np.ndarray, item: np.ndarray, *, shuffled: bool, most: int,
         right.append(item[start + gap])
         places.append(np.full(len(start), gap))
     if not left:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
+        return TextPairs(np.empty(0, np.int64), np.empty(0, np.int64))
     found = np.stack([np.concatenate(left), np.concatenate(right)])
     luck = random.gumbel(size=found.shape[1]) - np.log(np.concatenate(places))
     found = found[:, np.argsort(-luck, kind="stable")[:most]]
     swapped = random.random(found.shape[1]) < 0.5
     found[:, swapped] = found[::-1, swapped]
-    return Pairs(found[0], found[1])
+    return TextPairs(found[0], found[1])
 
 
 def of_attributes(
     snapshot: Snapshot, item_label: str, without: frozenset[str], first_row: int
-) -> tuple[list[str], Pairs]:
+) -> tuple[list[str], TextPairs]:
     """(names, pairs): each item and the names of the things it is related to in the graph, other items excepted.
 
     `without` names relations to leave out. names[n] is row `first_row + n` of the text table.
@@ -95,15 +95,13 @@ def of_attributes(
         anchors.append(source[told])
         targets.append(target[told] + first_row + len(names))
         names += called
-    return names, Pairs(np.concatenate(anchors), np.concatenate(targets))
+    return names, TextPairs(np.concatenate(anchors), np.concatenate(targets))
 
 
-def of_queries(
-    queries: Sequence[str], items: np.ndarray, first_row: int
-) -> tuple[list[str], Pairs]:
+def of_queries(queries: Sequence[str], items: np.ndarray, first_row: int) -> tuple[list[str], TextPairs]:
     """(texts, pairs) of a search log: queries[n] was answered by item row items[n]."""
     texts, number = np.unique(np.asarray(queries, object).astype(str), return_inverse=True)
-    return texts.tolist(), Pairs(number.astype(np.int64) + first_row, np.asarray(items, np.int64))
+    return texts.tolist(), TextPairs(number.astype(np.int64) + first_row, np.asarray(items, np.int64))
 
 
 def noised(texts: Sequence[str], *, seed: int, share: float = 0.2) -> list[str]:
@@ -114,7 +112,11 @@ def noised(texts: Sequence[str], *, seed: int, share: float = 0.2) -> list[str]:
         stay = random.random(len(words)) >= share
         if words and not stay.any():
             stay[random.integers(len(words))] = True
-        found.append(" ".join(misspelt(w, random) if random.random() < share else w for w, s in zip(words, stay, strict=True) if s))
+        found.append(
+            " ".join(
+                misspelt(w, random) if random.random() < share else w for w, s in zip(words, stay, strict=True) if s
+            )
+        )
     return found
 
 
@@ -146,7 +148,7 @@ class Neighbourhood:
         events = positives(log)
         ones = np.ones(len(events), np.float32)
         taken = sp.csr_matrix((ones, (events.user, events.item)), shape=(log.n_users, log.n_items))
-        stacked = [sp.csr_matrix((log.n_items, 0), dtype=np.float32), *kinds]
+        stacked = [sp.csr_matrix(np.zeros((log.n_items, 0), np.float32)), *kinds]
         return cls(sp.csr_matrix(taken.T @ taken), _nearest(vectors), sp.csr_matrix(sp.hstack(stacked, format="csr")))
 
     def negatives(self, anchor: np.ndarray, *, seed: int) -> np.ndarray:

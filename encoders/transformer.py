@@ -46,11 +46,11 @@ def encode(
     digests = text_digests(texts)
     missing = {d.tobytes(): n for n, d in enumerate(digests) if texts[n].strip() and store.get(d) is None}
     if missing:
-        model = _load(weights, section, device)
+        model = load_model(weights, section, device)
         rows = sorted(missing.values(), key=lambda n: (len(texts[n]), texts[n]))
         shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
         for shard in _tracked(shards, progress):
-            store.add(digests[shard], _vectors(model, [texts[n] for n in shard], section.batch_size))
+            store.add(digests[shard], vectors_of(model, [texts[n] for n in shard], section.batch_size))
     found = [store.get(digest) for digest in digests]
     dim = next((len(vector) for vector in found if vector is not None), 1)
     vectors = np.zeros((len(texts), dim), np.float32)
@@ -65,20 +65,21 @@ def _tracked(shards: Sequence[list[int]], progress: bool) -> Iterable[list[int]]
     return track(shards, "encode", console=Console(stderr=True), transient=True, disable=not progress)
 
 
-def _vectors(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:
+def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:
+    """float32 [text, dim] of unit length."""
     vectors = model.encode(
         texts, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
     )
     return np.asarray(vectors, np.float32)
 
 
-def _load(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:
+def load_model(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:
     """The model, reading at most `max_tokens` tokens (or fewer, where it was made for fewer).
 
     A folder without a sentence-transformers configuration gets mean pooling over its tokens.
     """
     try:
-        with _quiet():
+        with quiet():
             model = _open(weights.location, device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
@@ -113,8 +114,8 @@ def _ask_hub(name: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers draws a bar for the weights it reads, a matter of milliseconds."""
+def quiet() -> Iterator[None]:
+    """transformers draws a bar for the weights it reads and writes, a matter of milliseconds."""
     from transformers.utils import logging  # noqa: PLC0415
 
     shown = logging.is_progress_bar_enabled()

@@ -16,6 +16,7 @@ from .checks import Rejects
 from .edge_files import edge_file
 from .interactions import pairs, read_events
 from .nodes import RAW, extra_columns, item_table, user_table, with_derived
+from .search import searches
 from .triples import triples
 
 EVENT_COLUMNS = ("user", "item", "part", "at", "position", "quantity", "kind", "label", "basket")
@@ -48,6 +49,7 @@ def load_catalogue(config: ShopConfig, *, split: int = 0, quarantine: Path | Non
     edges: Edges = {}
     _add_knowledge(config, nodes, edges, items, rejects)
     _add_interactions(config, edges, events, train)
+    asked = None if config.search is None else searches(config, config.search, items["id"], rejects)
     if quarantine is not None:
         rejects.write(quarantine)
     return Catalogue(
@@ -58,6 +60,7 @@ def load_catalogue(config: ShopConfig, *, split: int = 0, quarantine: Path | Non
         {key: _arrow(table) for key, table in edges.items()},
         _arrow(events.select(name for name in EVENT_COLUMNS if name in events.columns)),
         frozenset({config.baskets.relation} if config.baskets else ()),
+        None if asked is None else _arrow(asked),
         rejects.counts,
     )
 

@@ -57,7 +57,7 @@ def no_model(monkeypatch):
     def refuse(*_):
         raise AssertionError("a model was loaded")
 
-    return lambda: monkeypatch.setattr(transformer, "_load", refuse)
+    return lambda: monkeypatch.setattr(transformer, "load_model", refuse)
 
 
 def test_packaged_model_knows_what_is_alike(tmp_path):
@@ -97,8 +97,8 @@ def test_equal_runs_give_equal_vectors(section):
 
 def test_repeated_texts_are_encoded_once(section, monkeypatch):
     seen = []
-    real = transformer._vectors
-    monkeypatch.setattr(transformer, "_vectors", lambda m, texts, *rest: seen.extend(texts) or real(m, texts, *rest))
+    real = transformer.vectors_of
+    monkeypatch.setattr(transformer, "vectors_of", lambda m, texts, *rest: seen.extend(texts) or real(m, texts, *rest))
     vectors = encode([TEXTS[0], TEXTS[2], TEXTS[0], " "], section, cache=None)
     assert sorted(seen) == sorted([TEXTS[0], TEXTS[2]])
     assert np.array_equal(vectors[0], vectors[2])
