@@ -257,11 +257,14 @@ def _text(
 
     start, encoder = time.perf_counter(), config.encoder
     if encoder.finetune.way != "none":
-        given = lessons_of(texts, encoded(encoder), train, relations, catalogue, snapshot, config, workshop.seed)
+        lessons, check = lessons_of(
+            texts, encoded(encoder), train, relations, catalogue, snapshot, config, workshop.seed
+        )
         told: list[str] = []
         place = tune(
-            *given,
-            section=encoder,
+            lessons,
+            encoder,
+            check,
             folder=workshop.folder / "encoder",
             device=workshop.device,
             seed=workshop.seed,

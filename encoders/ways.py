@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -26,7 +27,9 @@ def prepare(model: SentenceTransformer, section: FinetuneSection) -> None:
     else:
         from peft import get_peft_model  # noqa: PLC0415  an extra
 
-        backbone(model).model = get_peft_model(backbone(model).model, _adapters(section))
+        with warnings.catch_warnings():  # peft reads a name that transformers is about to rename
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            backbone(model).model = get_peft_model(backbone(model).model, _adapters(section))
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = section.dropout

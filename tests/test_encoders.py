@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_bert
 from torch_geometric.data import HeteroData
 
 from catalograph.config import EncoderSection
 from catalograph.encoders import transformer, weights
 from catalograph.encoders.cache import VectorCache, text_digests
-from catalograph.encoders.node_text import compose
+from catalograph.encoders.node_text import LONGEST, clean, compose
 from catalograph.encoders.transformer import encode
 from catalograph.errors import ArtifactError, ConfigError
 from catalograph.kg.snapshot import IdMap, Snapshot
@@ -24,25 +25,8 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """A BERT of random weights with no sentence-transformers configuration, as a folder."""
-    from transformers import BertConfig, BertModel, BertTokenizer  # noqa: PLC0415
-
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    words = sorted({word for text in TEXTS for word in text.split()})
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=len(words) + 5,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=32,
-        )
-    ).save_pretrained(folder)
-    return folder
+    """A BERT of random weights, as a folder."""
+    return tiny_bert(tmp_path_factory.mktemp("tiny-bert"), {w for t in TEXTS for w in t.split()}, layers=1, dim=16)
 
 
 @pytest.fixture
@@ -209,3 +193,30 @@ def test_text_of_nodes(snapshot):
 def test_text_of_something_else_is_refused(snapshot, field, message):
     with pytest.raises(ConfigError, match=message):
         compose(snapshot, "Item", (field,))
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        ("<p>Tea &amp; <b>cake</b><br/>£3.50</p>", "Tea & cake £3.50"),
+        ("size < 5 cm and > 2", "size < 5 cm and > 2"),
+        ("a\x00b\tc\n\x1b[31md", "a b c [31md"),
+        ("Ｔea", "Ｔea"),
+        ("Cafe\u0301", "Café"),
+        ("赤いマグ 🫖 чашка", "赤いマグ 🫖 чашка"),
+        ("\ud800 lone", "lone"),
+        (" \n ", ""),
+        ("", ""),
+    ],
+)
+def test_text_is_read_as_a_person_reads_it(raw, read):
+    assert clean(raw) == read
+
+
+def test_long_and_strange_texts_are_encoded(section):
+    texts = ["word " * 10_000, "赤いマグ 🫖", "\x00\x1b", "<div>" * 5_000, "3,50 € / 12 oz"]
+    assert all(len(clean(text)) <= LONGEST for text in texts)
+    vectors = encode([clean(text) for text in texts], section, cache=None)
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert np.isfinite(vectors).all()
+    assert lengths[[0, 1, 4]] == pytest.approx(1, abs=1e-5)
