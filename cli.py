@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
-Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH or memory:.")]
+Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
@@ -207,12 +207,51 @@ def export(
 
     if kind not in FORMATS:
         raise ConfigError(f"--format {kind!r} is unknown{did_you_mean(kind, FORMATS)}")
-    with opened(_workshop(shop, store=store).store_url) as graph:
+    with opened(_workshop(shop, store=store)) as graph:
         snapshot = export_snapshot(graph, held_out=held_out)
     FORMATS[kind](snapshot, target)
     _say(
         f"{len(snapshot.ids)} labels, {len(snapshot.relations())} relations in {target}, digest {snapshot.digest[:12]}"
     )
+
+
+@app.command()
+def publish(
+    shop: Shop,
+    store: Store = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Similar items of each item.")] = 20,
+    users: Annotated[
+        str | None, typer.Option("--users", help="Users to list items for: ID,ID… or a table with column user.")
+    ] = None,
+    k: Top = 10,
+    remove: Annotated[bool, typer.Option("--remove", help="Take everything published out of the graph again.")] = False,
+    out: Out = None,
+) -> None:
+    """Write the published model's lists and vectors into the graph, for analysts to ask in Cypher."""
+    from .publishing import withdraw, write_back  # noqa: PLC0415
+
+    if remove and users is not None:
+        raise ConfigError("--remove takes everything out; leave --users away")
+    workshop = _workshop(shop, store=store, out=out)
+    if remove:
+        withdraw(workshop)
+    else:
+        write_back(workshop, n=n, users=_named_users(users), k=k)
+
+
+def _named_users(text: str | None) -> list[str]:
+    """Distinct ids out of a table's `user` column, or written one after the other."""
+    from .loaders.tables import read_table  # noqa: PLC0415
+
+    if text is None:
+        return []
+    if Path(text).is_file():
+        ids = read_table(Path(text), ["user"])["user"].cast(str).drop_nulls().to_list()
+    else:
+        ids = [part.strip() for part in text.split(",") if part.strip()]
+    if not ids:
+        raise ConfigError("--users names no user; write --users ID,ID… or a table with a column user")
+    return list(dict.fromkeys(ids))
 
 
 @app.command()
@@ -238,7 +277,7 @@ def query(
     if (name is None) == (cypher is None):
         raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
     pairs = dict(part.partition("=")[::2] for part in parameter or [])
-    with opened(_workshop(shop, store=store, out=out).store_url) as graph:
+    with opened(_workshop(shop, store=store, out=out)) as graph:
         answer = graph.analyst(cypher, {}) if cypher is not None else run_query(graph, str(name), pairs)
     _print_table(answer, kind)
 

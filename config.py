@@ -9,14 +9,36 @@ import datetime as dt
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError, did_you_mean
 
 PropertyType = Literal["string", "int", "float", "bool", "time"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]  # a label, relation type or property of the graph
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]  # a property of the graph
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+def _quotable(name: str) -> str:
+    """A graph made elsewhere has names like "Product Line"; what cannot end a quoted Cypher name is let through."""
+    if not name.isprintable() or name != name.strip() or any(sign in name for sign in "`'\\") or not name:
+        raise ValueError("a name holds no quotes, back-ticks, back-slashes or line ends, and no blanks around it")
+    return name
+
+
+def is_label(name: str) -> bool:
+    """Whether a name found somewhere can be a label or relation type here."""
+    try:
+        return len(_quotable(name)) <= LABEL_LENGTH
+    except ValueError:
+        return False
+
+
+LABEL_LENGTH = 63
+Label = Annotated[
+    str, Field(max_length=LABEL_LENGTH), AfterValidator(_quotable)
+]  # a label or relation type of the graph
 
 
 def _as_list(value: object) -> object:
@@ -24,6 +46,7 @@ def _as_list(value: object) -> object:
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_as_list)]  # TOML may give one string or a list of them
+Labels = Annotated[tuple[Label, ...], BeforeValidator(_as_list)]
 
 
 class Section(BaseModel):
@@ -50,12 +73,32 @@ class ShopSection(Section):
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
 
 
+class GraphSection(Section):
+    """A Neo4j graph that is there already and is only read: the shop's items, and its users and events, are in it."""
+
+    url: str  # neo4j://HOST:PORT, or …/DATABASE; credentials come from NEO4J_USERNAME and NEO4J_PASSWORD alone
+    others: bool = True  # take the items' relations that no section names, too
+    skip: Labels = ()  # relation types `others` leaves out
+
+    @model_validator(mode="after")
+    def _is_address(self) -> GraphSection:
+        """No message repeats the URL before it is known to hold no password."""
+        if "@" in self.url:
+            raise ValueError("a URL is no place for credentials; set NEO4J_USERNAME and NEO4J_PASSWORD")
+        _ = urlsplit(self.url).port  # a ValueError, when it is no number
+        return self
+
+
+Repeats = Literal["fail", "first"]  # of one id in several rows: an error, or the first row counts
+
+
 class ItemsSection(Section):
-    """The item table. Without `file`, items are the ones that occur in the interactions."""
+    """The item table. Without `file` or a [graph], items are the ones that occur in the interactions."""
 
     file: Path | None = None
     id: str = "item_id"
-    label: Name = "Item"
+    repeats: Repeats = "fail"
+    label: Label = "Item"
     title: str | None = None  # the property shown to people; default: the id
     properties: dict[Name, Property] = {}
     # properties computed from *training* interactions: {price = {column = "unit_price", how = "median"}}
@@ -74,7 +117,7 @@ class UsersSection(Section):
 
     file: Path | None = None
     id: str = "user_id"
-    label: Name = "User"
+    label: Label = "User"
     properties: dict[Name, Property] = {}
 
 
@@ -82,8 +125,8 @@ class AttributeSection(Section):
     """A column of the item table whose values become nodes: (Item)-[relation]->(label)."""
 
     column: str  # a column of the item table, or the name of a derived property
-    relation: Name
-    label: Name
+    relation: Label
+    label: Label
     separator: str | None = None  # several values in one cell
     levels: str | None = None  # each value is a path ("Beauty > Make-up"): levels are linked by SUBCATEGORY_OF
     bands: int | tuple[float, ...] | None = None  # numeric column to bands: how many quantiles, or the inner borders
@@ -98,15 +141,25 @@ class AttributeSection(Section):
         return self
 
 
-class EdgeFileSection(Section):
-    """A table with one relation: (source_label)-[relation]->(target_label). Unknown targets are created."""
+class NodesSection(Section):
+    """A table of another kind of node: suppliers, reviews, search queries …; [[edges]] link them."""
 
     file: Path
-    relation: Name
-    source: str = "item_id"
-    target: str
-    source_label: Name = "Item"
-    target_label: Name
+    label: Label
+    id: str
+    repeats: Repeats = "fail"
+    properties: dict[Name, Property] = {}
+
+
+class EdgesSection(Section):
+    """One relation of a table or of the [graph]: (source_label)-[relation]->(target_label). New targets are created."""
+
+    file: Path | None = None  # needed, unless there is a [graph] that has the relation
+    relation: Label
+    source: str | None = None  # default: items.id where the sources are items; in a [graph] else the likeliest property
+    target: str | None = None  # needed with `file`; in a [graph] as `source`
+    source_label: Label | None = None  # default: items.label
+    target_label: Label
     properties: dict[Name, Property] = {}
 
 
@@ -137,16 +190,17 @@ class TriplesSection(Section):
     tail: str = "tail_id"
     entities: EntityTable | None = None
     names: RelationNames | None = None
-    label: Name = "Entity"  # of entities whose type no table tells
+    label: Label = "Entity"  # of entities whose type no table tells
     items: Literal["none", "shared"] = "none"  # "shared": an entity id that is an item id is that item
     only: Strings = ()  # relations to keep (as written in the file, after `names`); default all
     skip: Strings = ()  # relations to leave out
 
 
 class InteractionsSection(Section):
-    """Who bought, clicked or rated what. One row is one event."""
+    """Who bought, clicked or rated what. One row, or one relation of the [graph], is one event."""
 
-    file: Path
+    file: Path | None = None  # needed without a [graph]
+    relation: Labels = ()  # of the [graph]: the relation types from a user to an item, one a step
     user: str = "user_id"
     item: str = "item_id"
     time: str | None = None
@@ -186,7 +240,7 @@ class BasketsSection(Section):
     """Items one user takes within `window_s` seconds are bought together; needs interaction times."""
 
     window_s: int = Field(60, ge=1)
-    relation: Name = "BOUGHT_TOGETHER"
+    relation: Label = "BOUGHT_TOGETHER"
     min_count: int = Field(2, ge=1)  # baskets a pair must share
     per_item: int = Field(50, ge=1)  # strongest partners kept per item
 
@@ -278,6 +332,12 @@ class ModelSection(Section):
     off: tuple[str, ...] = ()  # term families or single terms to leave out
 
 
+class StoreSection(Section):
+    """How a graph on a server goes with what others keep there."""
+
+    adopt: bool = False  # take over nodes that have one of the shop's labels and ids and are not of the shop
+
+
 class EvaluationSection(Section):
     """What `evaluate` prints."""
 
@@ -289,23 +349,31 @@ class ShopConfig(Section):
     """The whole file."""
 
     shop: ShopSection
+    graph: GraphSection | None = None
     items: ItemsSection = ItemsSection()
     users: UsersSection = UsersSection()
     attributes: tuple[AttributeSection, ...] = ()
-    edges: tuple[EdgeFileSection, ...] = ()
+    nodes: tuple[NodesSection, ...] = ()
+    edges: tuple[EdgesSection, ...] = ()
     triples: tuple[TriplesSection, ...] = ()
-    interactions: InteractionsSection
+    interactions: InteractionsSection = (
+        InteractionsSection()
+    )  # left out: a catalogue to ask, with nothing to learn from
     split: SplitSection = SplitSection()
     baskets: BasketsSection | None = None
     search: SearchSection | None = None
-    relations: dict[Name, RelationSection] = {}
+    relations: dict[Label, RelationSection] = {}
     encoder: EncoderSection = EncoderSection()
     gnn: GnnSection = GnnSection()
     model: ModelSection = ModelSection()
+    store: StoreSection = StoreSection()
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> ShopConfig:
+        self._check_sources()
+        if self.items.label == self.users.label:
+            raise ValueError(f"items.label and users.label are both {self.items.label!r}; give one another name")
         timed = self.interactions.time is not None
         if self.baskets and not timed:
             raise ValueError("[baskets] needs interactions.time")
@@ -314,6 +382,51 @@ class ShopConfig(Section):
         if self.split.method == "last" and not (timed or self.interactions.position):
             raise ValueError("split.method = 'last' needs interactions.time or interactions.position")
         return self
+
+    @property
+    def has_interactions(self) -> bool:
+        """Whether there are events; else the shop is a catalogue alone."""
+        return self.interactions.file is not None or bool(self.interactions.relation)
+
+    @property
+    def has_item_table(self) -> bool:
+        """Whether a table tells the items; else they are those of the log."""
+        return self.items.file is not None or self.graph is not None
+
+    @property
+    def has_user_table(self) -> bool:
+        """Whether a table tells the users; else they are those of the log."""
+        return self.users.file is not None or (self.graph is not None and self.interactions.file is None)
+
+    def _check_catalogue_alone(self) -> None:
+        if not self.has_item_table:
+            raise ValueError("the shop has neither items nor interactions; name items.file or interactions.file")
+        if self.split.method != "none":
+            raise ValueError("[split] needs [interactions]")
+        if self.items.derived:
+            raise ValueError("items.derived is computed from [interactions], which the shop does not have")
+
+    def _check_sources(self) -> None:
+        """What comes from a file and what from a live graph must be told apart."""
+        if "interactions" not in self.model_fields_set:
+            self._check_catalogue_alone()
+        elif self.graph is None:
+            if self.interactions.file is None:
+                raise ValueError("interactions.file is missing")
+            if self.interactions.relation:
+                raise ValueError("interactions.relation needs a [graph]")
+        else:
+            if self.items.file is not None:
+                raise ValueError("items.file: the items are those of the [graph]; leave one of the two out")
+            if (self.interactions.file is None) == (not self.interactions.relation):
+                raise ValueError("interactions needs either relation, the way from a user to an item, or file")
+            if self.users.file is not None and self.interactions.file is None:
+                raise ValueError("users.file: the users are those of the [graph]; leave it out")
+        for edges in self.edges:
+            if edges.file is None and self.graph is None:
+                raise ValueError(f"edges.{edges.relation}: file is missing")
+            if edges.file is not None and edges.target is None:
+                raise ValueError(f"edges.{edges.relation}: target is missing")
 
 
 def load_config(path: Path, *, data: Path | None = None) -> ShopConfig:

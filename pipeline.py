@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -27,11 +27,12 @@ from .encoders.finetune import tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ConfigError
+from .errors import ConfigError, StoreError
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
 from .kg.snapshot import Snapshot
+from .kg.sources import check_apart, open_source
 from .kg.store import GraphStore
 from .kg.stores import open_store
 from .loaders.catalogue import Catalogue
@@ -66,6 +67,10 @@ class Workshop:
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
 
+    def line(self, stage: str, what: str, start: float) -> None:
+        """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
+        self.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
+
     @property
     def stages(self) -> Path:
         """The digests of the finished stages."""
@@ -90,6 +95,7 @@ def open_workshop(
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
     url = store or f"ladybug:{folder / 'graph.lbug'}"
+    check_apart(config, url)
     workshop = Workshop(config, folder, url, chosen, seed, full, say)
     if workshop.stages.is_file() and not full:
         try:
@@ -100,9 +106,9 @@ def open_workshop(
 
 
 @contextmanager
-def opened(url: str) -> Iterator[GraphStore]:
-    """A store that is closed whatever happens."""
-    store = open_store(url)
+def opened(workshop: Workshop) -> Iterator[GraphStore]:
+    """The shop's store, closed whatever happens."""
+    store = open_store(workshop.store_url, adopt=workshop.config.store.adopt)
     try:
         yield store
     finally:
@@ -111,14 +117,17 @@ def opened(url: str) -> Iterator[GraphStore]:
 
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
-    workshop.folder.mkdir(parents=True, exist_ok=True)
     graph_inputs, inputs = _inputs(workshop)
-    place = _made_from(workshop, inputs)
+    place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         tuned = ("tune",) if workshop.config.encoder.finetune.way != "none" else ()
         for stage in ("load", "graph", "export", *tuned, "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
+    if not workshop.config.has_interactions:
+        encoded(workshop, *stored(workshop, graph_inputs), workshop.config.encoder)
+        workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
+        return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
     model, place = trained(workshop, world, inputs)
     start = time.perf_counter()
@@ -126,11 +135,11 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     if world.test is not None:
         result = _evaluated(world, model, baselines=False, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
-        _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+        workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
     versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
-    _line(workshop, "publish", f"version {place.name}", start)
+    workshop.line("publish", f"version {place.name}", start)
     return {"version": place.name, "metrics": metrics, "bundle": str(place), "skipped": False}
 
 
@@ -144,7 +153,7 @@ def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]
     model = _fit(world, _indented(workshop))
     place = versions.write(_bundle(workshop, world, model, inputs), workshop.folder)
     told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
-    _line(workshop, "train", told, start)
+    workshop.line("train", told, start)
     return model, place
 
 
@@ -170,9 +179,12 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
 
 def _inputs(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
-    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}})
-    graph_parts = ("items", "users", "attributes", "edges", "triples", "interactions", "split", "baskets", "shop")
-    graph = _digest(_files_digest(workshop.config), workshop.store_url, {part: settings[part] for part in graph_parts})
+    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True})
+    not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
+    with closing(open_source(workshop.config)) as source:
+        tables = source.digest()
+    told = {part: value for part, value in settings.items() if part not in not_graph}
+    graph = _digest(tables, workshop.store_url, told)
     weights = resolve(workshop.config.encoder.model).digest
     return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT)
 
@@ -186,35 +198,70 @@ class World:
     given: Ingredients
     test: Fold | None
     pairs: Pairs | None  # of shops whose interactions are labelled
-    encoder: EncoderSection | None  # that made the text vectors
+    encoder: EncoderSection  # that makes the text vectors
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
-    """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
+    """Load, store, export, tune, encode."""
+    catalogue, snapshot = stored(workshop, graph_inputs, split=split)
+    return _world(workshop, catalogue, snapshot)
+
+
+def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
+    """Load, store (skipped when `graph_inputs` is what the store already holds), export."""
     start = time.perf_counter()
     config = workshop.config
-    catalogue = load_catalogue(config, split=split, quarantine=workshop.folder / "quarantine")
+    workshop.folder.mkdir(parents=True, exist_ok=True)
+    with closing(open_source(config)) as source:
+        catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
     events = catalogue.interactions.num_rows
     rejected = sum(catalogue.rejected.values())
-    _line(workshop, "load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    for (table, reason), rows in catalogue.rejected.items():
+        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
     start = time.perf_counter()
-    with opened(workshop.store_url) as store:
+    with opened(workshop) as store:
         if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
             workshop.say(f"{'graph':<9} unchanged, skipped")
         else:
+            _mark_done(workshop, "graph", "")  # from here to the end of the rebuild the store may hold anything
             counts = store.rebuild(catalogue.nodes, catalogue.edges)
             if graph_inputs is not None:
                 _mark_done(workshop, "graph", graph_inputs)
             total = f"{sum(counts.nodes.values()):,} nodes, {sum(counts.edges.values()):,} edges"
-            _line(workshop, "graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
+            workshop.line("graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
         start = time.perf_counter()
         snapshot = export_snapshot(store)
-    _line(workshop, "export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
-    return _world(workshop, catalogue, snapshot)
+    workshop.line("export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
+    return catalogue, snapshot
+
+
+def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, encoder: EncoderSection) -> np.ndarray | None:
+    """M(s), float32 [item, dim], or None where nothing names a text."""
+    start, texts = time.perf_counter(), _texts(workshop, catalogue, snapshot)
+    if texts is None:
+        return None
+    vectors = _vectors(workshop, texts, encoder)
+    workshop.line("encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
+    return vectors
+
+
+def _texts(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> list[str] | None:
+    fields = workshop.config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    return compose(snapshot, catalogue.item_label, fields) if fields else None
+
+
+def _vectors(workshop: Workshop, texts: list[str], encoder: EncoderSection) -> np.ndarray:
+    cache = workshop.folder / "text"
+    return np.asarray(encode(texts, encoder, cache=cache, device=workshop.device, progress=True))
 
 
 def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
-    counts = store.counts()
+    try:
+        store.generation()  # a graph in the middle of a change may have the right counts
+        counts = store.counts()
+    except StoreError:
+        return False
     nodes = {label: table.num_rows for label, table in catalogue.nodes.items()}
     edges = {key: table.num_rows for key, table in catalogue.edges.items()}
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges
@@ -228,55 +275,41 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
     train, hidden = positives(logs["train"]), positives(logs["test"])
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
-    text, encoder = _text(workshop, catalogue, snapshot, train, relations)
+    encoder = _tuned(workshop, catalogue, snapshot, train, relations)
+    text = encoded(workshop, catalogue, snapshot, encoder)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs, encoder)
 
 
-def _text(
+def _tuned(
     workshop: Workshop,
     catalogue: Catalogue,
     snapshot: Snapshot,
     train: InteractionLog,
     relations: tuple[Relation, ...],
-) -> tuple[np.ndarray | None, EncoderSection | None]:
-    """M(s), float32 [item, dim], and the encoder it comes from; None for a shop without texts."""
-    config = workshop.config
-    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
-    if not fields:
-        return None, None
-    texts = compose(snapshot, catalogue.item_label, fields)
-
-    def encoded(encoder: EncoderSection) -> np.ndarray:
-        vectors: np.ndarray = encode(
-            texts, encoder, cache=workshop.folder / "text", device=workshop.device, progress=True
-        )
-        return vectors
-
-    start, encoder = time.perf_counter(), config.encoder
-    if encoder.finetune.way != "none":
-        lessons, check = lessons_of(
-            texts, encoded(encoder), train, relations, catalogue, snapshot, config, workshop.seed
-        )
-        told: list[str] = []
-        place = tune(
-            lessons,
-            encoder,
-            check,
-            folder=workshop.folder / "encoder",
-            device=workshop.device,
-            seed=workshop.seed,
-            progress=True,
-            say=told.append,
-        )
-        encoder = encoder.model_copy(update={"model": str(place)})
-        _line(workshop, "tune", "; ".join(told) or f"unchanged, encoder {place.name}", start)
-        start = time.perf_counter()
-    text = encoded(encoder)
-    _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
-    return text, encoder
+) -> EncoderSection:
+    """The encoder shop.toml names, or what fine-tuning made of it: in this run, or in an earlier one on the same."""
+    config, start = workshop.config, time.perf_counter()
+    texts = _texts(workshop, catalogue, snapshot)
+    if config.encoder.finetune.way == "none" or texts is None:
+        return config.encoder
+    vectors = _vectors(workshop, texts, config.encoder)
+    lessons, check = lessons_of(texts, vectors, train, relations, catalogue, snapshot, config, workshop.seed)
+    told: list[str] = []
+    place = tune(
+        lessons,
+        config.encoder,
+        check,
+        folder=workshop.folder / "encoder",
+        device=workshop.device,
+        seed=workshop.seed,
+        progress=True,
+        say=told.append,
+    )
+    workshop.line("tune", "; ".join(told) or f"unchanged, encoder {place.name}", start)
+    return config.encoder.model_copy(update={"model": str(place)})
 
 
 def _learner(
@@ -369,7 +402,7 @@ def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[
             learn_vectors=_learner(workshop, catalogue, snapshot, text),
         )
         result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
-        _line(workshop, "ablation", f"graph {name}: {_short(result.rows[0])}", start)
+        workshop.line("ablation", f"graph {name}: {_short(result.rows[0])}", start)
         yield name, result
 
 
@@ -411,7 +444,7 @@ def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bund
         items=table.take(pa.array(np.argsort(order))),
         users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
         text=world.given.text,
-        encoder=None if world.encoder is None else _named(workshop, world.encoder),
+        encoder=None if world.given.text is None else _named(workshop, world.encoder),
         patterns=patterns,
     )
 
@@ -421,21 +454,6 @@ def _named(workshop: Workshop, encoder: EncoderSection) -> dict[str, str]:
     tuned = Path(encoder.model).is_relative_to(workshop.folder)
     model = Path(encoder.model).relative_to(workshop.folder).as_posix() if tuned else encoder.model
     return {"model": model, "digest": resolve(encoder.model).digest}
-
-
-def _files_digest(config: ShopConfig) -> str:
-    files = [config.items.file, config.users.file, config.interactions.file]
-    files += [edge.file for edge in config.edges]
-    files += [config.search.file] if config.search is not None else []
-    for triples in config.triples:
-        files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]
-    digest = hashlib.sha256()
-    for file in files:
-        path = None if file is None else config.shop.data / file
-        if path is not None and path.is_file():
-            with path.open("rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _digest(*parts: object) -> str:
@@ -452,10 +470,6 @@ def _mark_done(workshop: Workshop, stage: str, digest: str) -> None:
     part = workshop.stages.with_suffix(".part")
     part.write_text(json.dumps(workshop.done), encoding="utf-8")
     os.replace(part, workshop.stages)
-
-
-def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:
-    workshop.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
 
 
 def _short(row: object) -> str:

@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
+    CoSENTLoss,
     MultipleNegativesRankingLoss,
 )
-from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+from torch.utils.data import RandomSampler
 from torch.utils.tensorboard import SummaryWriter
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -30,7 +32,7 @@ from .ways import after_step
 WHOLE = "whole"  # stands in a checkpoint that was written to its end
 WEIGHTS = "weights.safetensors"
 METRIC = "ndcg@10"
-Texts = Mapping[str, Mapping[str, list[str]]]  # kind -> columns anchor, positive and maybe negative
+Texts = Mapping[str, Mapping[str, list[Any]]]  # kind -> columns anchor, positive and maybe negative or score
 
 
 def precision(device: str) -> torch.dtype:
@@ -115,16 +117,27 @@ def _trainer(
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=device != "cpu",
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        batch_sampler=_batches,
     )
     data = datasets.DatasetDict({name: datasets.Dataset.from_dict(dict(columns)) for name, columns in texts.items()})
-    return _Trainer(
-        model=model, args=arguments, train_dataset=data, loss=_loss(model, section), evaluator=_Checks(float)
-    )
+    losses = {name: _loss(model, section, graded="score" in columns) for name, columns in texts.items()}
+    return _Trainer(model=model, args=arguments, train_dataset=data, loss=losses, evaluator=_Checks(float))
 
 
-def _loss(model: SentenceTransformer, section: FinetuneSection) -> torch.nn.Module:
-    """InfoNCE with in-batch negatives both ways (van den Oord et al. 2018); cached: GradCache (Gao et al. 2021)."""
+def _batches(dataset: datasets.Dataset, **settings: Any) -> DefaultBatchSampler:
+    """In-batch negatives want texts that differ; judged pairs want several answers to one query."""
+    if "score" not in dataset.column_names:
+        return NoDuplicatesBatchSampler(dataset, precompute_hashes=True, **settings)
+    return DefaultBatchSampler(RandomSampler(dataset, generator=settings["generator"]), **settings)
+
+
+def _loss(model: SentenceTransformer, section: FinetuneSection, *, graded: bool) -> torch.nn.Module:
+    """InfoNCE with in-batch negatives both ways (van den Oord et al. 2018); cached: GradCache (Gao et al. 2021).
+
+    Pairs with grades: CoSENT (Su 2022), which orders all cosines of a batch as the grades are ordered.
+    """
+    if graded:
+        return CoSENTLoss(model, scale=1 / section.temperature)
     both: Any = ("query_to_doc", "doc_to_query")
     settings: dict[str, Any] = {"scale": 1 / section.temperature, "directions": both, "partition_mode": "per_direction"}
     if section.mini_batch:

@@ -14,6 +14,7 @@ from ..loaders.catalogue import EdgeKey
 from .checks import check_batch, check_graph
 from .schema import ARROW_TYPES, Schema
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
+from .writeback import Publication, Published
 
 
 class MemoryStore:
@@ -23,6 +24,7 @@ class MemoryStore:
         self._graph: nx.MultiDiGraph[tuple[str, str]] = nx.MultiDiGraph()
         self._schema: Schema | None = None
         self._batches: set[str] = set()
+        self._generation = 0
 
     def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
         """Replace the graph."""
@@ -46,6 +48,7 @@ class MemoryStore:
 
     def _write(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> None:
         """networkx adds what is new and updates the properties of what is there."""
+        self._generation += 1
         for label, table in nodes.items():
             self._graph.add_nodes_from(((label, row.pop("id")), row) for row in table.to_pylist())
         for key, table in edges.items():
@@ -64,6 +67,10 @@ class MemoryStore:
         schema = self.schema()
         nodes = {label: sum(node[0] == label for node in self._graph) for label in schema.nodes}
         return Counts(nodes, {key: len(self._edges(key)) for key in schema.edges})
+
+    def generation(self) -> int:
+        """How often it was written."""
+        return self._generation
 
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
         """`id` and columns, sorted by id."""
@@ -111,6 +118,16 @@ class MemoryStore:
     ) -> pa.Table:
         """Not here."""
         raise QueryError("the store in memory speaks no Cypher; use ladybug:PATH")
+
+    def publish(self, publication: Publication) -> Published:
+        """Not here."""
+        raise StoreError("the store in memory ends with the command; publish to ladybug:PATH or a server")
+
+    def published(self) -> None:
+        """Nothing is."""
+
+    def withdraw(self) -> None:
+        """Nothing is published."""
 
     def close(self) -> None:
         """Nothing is held."""

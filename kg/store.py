@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ..loaders.catalogue import EdgeKey
 from .schema import Schema
+from .writeback import Publication, Published
 
 Scalar = str | int | float | bool | None
 Parameters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Sequence[float]]
@@ -78,6 +79,14 @@ class GraphStore(Protocol):
         """How much it holds."""
         ...
 
+    def generation(self) -> int:
+        """Another number whenever what `nodes` and `edges` read has changed.
+
+        Raises:
+            StoreError: the graph is being changed at this moment, so no two readings belong together.
+        """
+        ...
+
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
         """`id` and the columns asked for, sorted by id (code point order)."""
         ...
@@ -100,9 +109,33 @@ class GraphStore(Protocol):
         """
         ...
 
+    def publish(self, publication: Publication) -> Published:
+        """Put a model's lists and vectors beside the graph, in place of the ones published before.
+
+        A source's list is replaced whole; publishing the same again changes nothing. Returns what then stands there.
+
+        Raises:
+            GraphError: the graph has relations or properties of that name itself, or none of the ids.
+        """
+        ...
+
+    def published(self) -> Published | None:
+        """What of a publication stands beside the graph; `schema`, `counts` and the export do not show it."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take the publication away: the graph is as if nothing had been published."""
+        ...
+
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def without_password(url: str) -> str:
+    """A store's URL as it may be shown, should somebody have put credentials into it."""
+    scheme, found, rest = url.rpartition("://")
+    return scheme + found + rest.rpartition("@")[2]
 
 
 def numpy_of(column: pa.ChunkedArray) -> np.ndarray:

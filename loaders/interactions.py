@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +11,8 @@ import polars as pl
 from ..config import PropertyType, ShopConfig, SplitSection
 from ..errors import ConfigError, DataError, did_you_mean
 from .baskets import basket_numbers
-from .checks import Rejects, Sheet
+from .checks import Origin, Rejects, Sheet
+from .source import Columns, Source
 
 KINDS: Mapping[str, PropertyType] = {
     "user": "string",
@@ -27,43 +27,40 @@ KINDS: Mapping[str, PropertyType] = {
 MAY_BE_EMPTY = frozenset({"kind", "split"})
 
 
-def read_events(
-    config: ShopConfig, split: int, extra: Mapping[str, tuple[str, PropertyType]], rejects: Rejects
-) -> Sheet:
+def read_events(config: ShopConfig, source: Source, split: int, extra: Columns, rejects: Rejects) -> Sheet:
     """Events oldest first per user: user, item, part, and at, position, quantity, kind, label, basket where told.
 
-    extra: name -> (column, type) of further columns that ride along.
+    extra: further columns that ride along.
     """
-    names = _columns(config, split)
-    file = config.shop.data / config.interactions.file
-    sheet = Sheet.read(file, names | {name: column for name, (column, _) in extra.items()}, rejects)
-    sheet = _checked(sheet, config)
+    sheet = _checked(source.events({**_columns(config, split), **extra}, rejects), config)
     for name, (_, kind) in extra.items():
         sheet = sheet.typed(name, kind)
     order = [name for name in ("at", "position") if name in sheet.frame.columns]
     events = sheet.frame.sort("user", *order, maintain_order=True)
     if config.baskets is not None:
         events = events.with_columns(basket_numbers(events, config.baskets.window_s))
-    return sheet.with_frame(events.with_columns(parts(events, config.split, file)))
+    return sheet.with_frame(events.with_columns(parts(events, config.split, sheet.origin)))
 
 
-def _columns(config: ShopConfig, split: int) -> dict[str, str]:
+def no_events() -> pl.DataFrame:
+    """The log of a shop without interactions."""
+    return pl.DataFrame(schema={"user": pl.String, "item": pl.String, "part": pl.String})
+
+
+def _columns(config: ShopConfig, split: int) -> Columns:
     section = config.interactions
     told = {
-        "user": section.user,
-        "item": section.item,
         "at": section.time,
         "position": section.position,
         "quantity": section.quantity,
         "kind": section.kind,
         "label": section.label,
     }
-    names = {name: column for name, column in told.items() if column is not None}
-    if config.split.method != "column":
-        return names
-    if split >= len(config.split.column):
-        raise ConfigError(f"there is no split {split}; split.column names {len(config.split.column)}")
-    return names | {"split": config.split.column[split]}
+    if config.split.method == "column":
+        if split >= len(config.split.column):
+            raise ConfigError(f"there is no split {split}; split.column names {len(config.split.column)}")
+        told["split"] = config.split.column[split]
+    return {name: (column, KINDS[name]) for name, column in told.items() if column is not None}
 
 
 def _checked(sheet: Sheet, config: ShopConfig) -> Sheet:
@@ -86,30 +83,30 @@ def _checked(sheet: Sheet, config: ShopConfig) -> Sheet:
     return sheet
 
 
-def parts(events: pl.DataFrame, split: SplitSection, file: Path) -> pl.Series:
+def parts(events: pl.DataFrame, split: SplitSection, origin: Origin) -> pl.Series:
     """`part`: "train", "valid" or "test" of every event; the events are sorted by user, oldest first.
 
     Raises:
         DataError: the split column holds no test value, or nothing is left to train on.
     """
-    test, valid = _held_out(events, split, file), pl.lit(False)
+    test, valid = _held_out(events, split, origin), pl.lit(False)
     if split.method == "column" and split.valid:
         valid = pl.col("split").is_in(list(split.valid)).fill_null(False)
     part = pl.when(test).then(pl.lit("test")).when(valid).then(pl.lit("valid")).otherwise(pl.lit("train"))
     found = events.with_columns(part.alias("part"))["part"]  # a constant fills the column
     if not (found == "train").any():
         why = "no event is left after the checks" if events.is_empty() else "the split holds out every event"
-        raise DataError(f"{file}: {why}; nothing is left to train on")
+        raise DataError(f"{origin.place}: {why}; nothing is left to train on")
     return found
 
 
-def _held_out(events: pl.DataFrame, split: SplitSection, file: Path) -> pl.Expr:
+def _held_out(events: pl.DataFrame, split: SplitSection, origin: Origin) -> pl.Expr:
     """Which events are the test part, as a boolean expression."""
     if split.method == "column":
         values = events["split"].drop_nulls().unique()
         if not values.is_in(list(split.test)).any():
             hint = did_you_mean(split.test[0], values.to_list())
-            raise DataError(f"{file}: split column {split.column[0]!r} never says {split.test[0]!r}{hint}")
+            raise DataError(f"{origin.place}: split column {split.column[0]!r} never says {split.test[0]!r}{hint}")
         return pl.col("split").is_in(list(split.test)).fill_null(False)
     if split.method == "time":
         assert split.at is not None

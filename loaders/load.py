@@ -1,4 +1,4 @@
-"""shop.toml to Catalogue: the loaders' one entry."""
+"""shop.toml and its tables to a Catalogue: the loaders' one entry."""
 
 from __future__ import annotations
 
@@ -13,42 +13,40 @@ from .attributes import Edges, Nodes, attribute
 from .baskets import bought_together
 from .catalogue import HELD_OUT, INTERACTED, Catalogue, EdgeKey
 from .checks import Rejects
-from .edge_files import edge_file
-from .interactions import pairs, read_events
-from .nodes import RAW, extra_columns, item_table, user_table, with_derived
+from .edges import edge_table
+from .interactions import no_events, pairs, read_events
+from .nodes import RAW, item_table, log_columns, node_table, user_table, with_derived
 from .search import searches
+from .source import Files, Source
 from .triples import triples
 
 EVENT_COLUMNS = ("user", "item", "part", "at", "position", "quantity", "kind", "label", "basket")
 
 
-def load_catalogue(config: ShopConfig, *, split: int = 0, quarantine: Path | None = None) -> Catalogue:
-    """Everything the shop's files say; `split` picks one of several split columns.
+def load_catalogue(
+    config: ShopConfig, *, source: Source | None = None, split: int = 0, quarantine: Path | None = None
+) -> Catalogue:
+    """Everything the shop's source says (default: its files); `split` picks one of several split columns.
 
     Raises:
-        ConfigError: the settings name something the files do not have.
-        DataError: a file cannot be used as described. With `on_bad_rows = "quarantine"` bad rows are left out instead
+        ConfigError: the settings name something the source does not have.
+        DataError: a table cannot be used as described. With `on_bad_rows = "quarantine"` bad rows are left out instead
             and written to `quarantine`/rejected.csv with their reasons.
     """
     _check_settings(config)
+    source = source if source is not None else Files(config)
     rejects = Rejects(config.shop.on_bad_rows == "quarantine")
-    log = read_events(config, split, extra_columns(config), rejects)
-    items = item_table(config, log.frame, rejects)
-    if config.items.file is not None:
-        log = log.known("item", items["id"], "item")
-    events = log.frame
-    train = events.filter(pl.col("part") == "train")
-    if train.is_empty():
-        raise DataError(f"{log.file}: no training event is left after the checks")
-    items = with_derived(config, items, train)
-    properties = [name for name in items.columns if not name.startswith(RAW)]
-    nodes: Nodes = {
-        config.items.label: items.select(properties),
-        config.users.label: user_table(config, events, train, rejects),
-    }
+    if config.has_interactions:
+        items, events, users = _with_log(config, source, split, rejects)
+        nodes: Nodes = {config.items.label: _declared(items), config.users.label: users}
+    else:
+        events = no_events()
+        items = item_table(config, source, events, rejects)
+        nodes = {config.items.label: _declared(items)}
     edges: Edges = {}
-    _add_knowledge(config, nodes, edges, items, rejects)
-    _add_interactions(config, edges, events, train)
+    _add_knowledge(config, source, nodes, edges, items, rejects)
+    if config.has_interactions:
+        _add_interactions(config, edges, events)
     asked = None if config.search is None else searches(config, config.search, items["id"], rejects)
     if quarantine is not None:
         rejects.write(quarantine)
@@ -65,6 +63,29 @@ def load_catalogue(config: ShopConfig, *, split: int = 0, quarantine: Path | Non
     )
 
 
+def _with_log(
+    config: ShopConfig, source: Source, split: int, rejects: Rejects
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Items with their derived properties, the events of known items, and the users."""
+    log = read_events(config, source, split, log_columns(config), rejects)
+    items = item_table(config, source, log.frame, rejects)
+    if config.has_item_table:
+        log = log.known("item", items["id"], "item")
+    train = _training(log.frame)
+    if train.is_empty():
+        raise DataError(f"{log.origin.place}: no training event is left after the checks")
+    users = user_table(config, source, log.frame, train, rejects)
+    return with_derived(config, items, train), log.frame, users
+
+
+def _training(events: pl.DataFrame) -> pl.DataFrame:
+    return events.filter(pl.col("part") == "train")
+
+
+def _declared(items: pl.DataFrame) -> pl.DataFrame:
+    return items.select(name for name in items.columns if not name.startswith(RAW))
+
+
 def _check_settings(config: ShopConfig) -> None:
     """Names that would meet in the graph, and a title that is no property."""
     properties = [*config.items.properties, *config.items.derived]
@@ -72,7 +93,7 @@ def _check_settings(config: ShopConfig) -> None:
         raise ConfigError(f"{name!r} is a name of the graph's own; call the property otherwise (column = {name!r})")
     for name in config.items.properties.keys() & config.items.derived.keys():
         raise ConfigError(f"items.derived.{name} is in items.properties too; give one of them another name")
-    if config.items.file is None and (config.items.properties or config.items.title):
+    if not config.has_item_table and (config.items.properties or config.items.title):
         raise ConfigError("items.properties and items.title need items.file")
     if config.items.title is not None and config.items.title not in ("id", *properties):
         hint = did_you_mean(config.items.title, properties)
@@ -82,9 +103,17 @@ def _check_settings(config: ShopConfig) -> None:
             raise ConfigError(f"relation {relation!r} is a name of the graph's own; choose another one")
 
 
-def _add_knowledge(config: ShopConfig, nodes: Nodes, edges: Edges, items: pl.DataFrame, rejects: Rejects) -> None:
-    """What is known about the items: attributes in columns, ready graphs, edge files."""
+def _add_knowledge(
+    config: ShopConfig, source: Source, nodes: Nodes, edges: Edges, items: pl.DataFrame, rejects: Rejects
+) -> None:
+    """What is known about the items: other nodes, attributes in columns, ready graphs, relations."""
     label = config.items.label
+    for kind in config.nodes:
+        if kind.label in nodes:
+            raise ConfigError(
+                f"nodes.{kind.label}: the shop has {kind.label} nodes already; give the label another name"
+            )
+        nodes[kind.label] = node_table(source, kind, rejects)
     for section in config.attributes:
         column = section.column if section.column in items.columns else RAW + section.column
         if column not in items.columns:
@@ -93,12 +122,12 @@ def _add_knowledge(config: ShopConfig, nodes: Nodes, edges: Edges, items: pl.Dat
         _merge(nodes, edges, *attribute(items, column, section, label))
     for ready in config.triples:
         _merge(nodes, edges, *triples(config, ready, items["id"], rejects))
-    for file in config.edges:
-        _merge(nodes, edges, *edge_file(config, file, nodes, rejects))
+    for relation in source.relations(rejects):
+        _merge(nodes, edges, *edge_table(config, source, relation, nodes, rejects))
 
 
-def _add_interactions(config: ShopConfig, edges: Edges, events: pl.DataFrame, train: pl.DataFrame) -> None:
-    user, item = config.users.label, config.items.label
+def _add_interactions(config: ShopConfig, edges: Edges, events: pl.DataFrame) -> None:
+    user, item, train = config.users.label, config.items.label, _training(events)
     edges[EdgeKey(user, INTERACTED, item)] = pairs(train)
     held_out = events.filter(pl.col("part") != "train")
     if held_out.height:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import polars as pl
 
-from ..config import Property, PropertyType, ShopConfig
+from ..config import NodesSection, Property, PropertyType, Repeats, ShopConfig
 from .checks import Rejects, Sheet
+from .source import Columns, Source
 
 HOW = {
     "median": pl.Expr.median,
@@ -20,40 +20,45 @@ HOW = {
 RAW = "column:"  # marks columns read for [[attributes]] alone, so that they cannot meet a property's name
 
 
-def extra_columns(config: ShopConfig) -> dict[str, tuple[str, PropertyType]]:
-    """name -> (column, type) of what the log must carry for derived item properties and users' properties."""
-    derived = {f"derived:{name}": (spec.column, _FLOAT) for name, spec in config.items.derived.items()}
-    if config.users.file is not None:
+def log_columns(config: ShopConfig) -> Columns:
+    """What the log must carry for derived item properties and, where no table tells them, for the users'."""
+    derived: Columns = {f"derived:{name}": (spec.column, "float") for name, spec in config.items.derived.items()}
+    if config.has_user_table:
         return derived
-    return derived | {
-        f"user:{name}": (spec.column or name, spec.type) for name, spec in config.users.properties.items()
-    }
+    return {**derived, **{f"user:{name}": column for name, column in _columns(config.users.properties).items()}}
 
 
-_FLOAT: PropertyType = "float"
+def _columns(properties: Mapping[str, Property]) -> Columns:
+    return {name: (spec.column or name, spec.type) for name, spec in properties.items()}
 
 
-def item_table(config: ShopConfig, events: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-    """id, the declared properties and the RAW columns of every item; without a file, the ids the log names."""
+def item_table(config: ShopConfig, source: Source, events: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
+    """id, the declared properties and the RAW columns of every item; without a table, the ids the log names."""
     section = config.items
-    if section.file is None:
-        return events.select(pl.col("item").alias("id")).unique().sort("id")
     told = {*section.properties, *section.derived}
-    raw = {f"{RAW}{a.column}": a for a in config.attributes if a.column not in told}
-    names = {name: a.column for name, a in raw.items()}
-    sheet = _properties(config.shop.data / section.file, section.id, section.properties, names, rejects)
-    for name, attribute in raw.items():
+    kinds: dict[str, PropertyType] = {
+        a.column: "string" if a.bands is None else "float" for a in config.attributes if a.column not in told
+    }
+    raw: Columns = {f"{RAW}{column}": (column, kind) for column, kind in kinds.items()}
+    sheet = source.items({**_columns(section.properties), **raw}, rejects)
+    if sheet is None:
+        return events.select(pl.col("item").alias("id")).unique().sort("id")
+    sheet = _typed(sheet, section.properties, section.repeats)
+    for name, (_, kind) in raw.items():
         if not isinstance(sheet.frame.schema[name], pl.List):
-            sheet = sheet.typed(name, "string" if attribute.bands is None else "float")
-    return sheet.frame.select("id", *section.properties, *names).sort("id")
+            sheet = sheet.typed(name, kind)
+    return sheet.frame.select("id", *section.properties, *raw).sort("id")
 
 
-def _properties(
-    file: Path, id_column: str, properties: Mapping[str, Property], more: Mapping[str, str], rejects: Rejects
-) -> Sheet:
-    """id (unique) and typed properties, and `more` columns as they are."""
-    columns = {name: spec.column or name for name, spec in properties.items()}
-    sheet = Sheet.read(file, {"id": id_column, **columns, **more}, rejects).typed("id").unique("id")
+def node_table(source: Source, section: NodesSection, rejects: Rejects) -> pl.DataFrame:
+    """id and properties of one [[nodes]], sorted by id."""
+    sheet = source.nodes(section, _columns(section.properties), rejects)
+    return _typed(sheet, section.properties, section.repeats).frame.select("id", *section.properties).sort("id")
+
+
+def _typed(sheet: Sheet, properties: Mapping[str, Property], repeats: Repeats = "fail") -> Sheet:
+    """A unique id and typed properties."""
+    sheet = sheet.typed("id").unique("id", repeats)
     for name, spec in properties.items():
         sheet = sheet.typed(name, spec.type)
     return sheet
@@ -70,13 +75,15 @@ def with_derived(config: ShopConfig, items: pl.DataFrame, train: pl.DataFrame) -
     return items
 
 
-def user_table(config: ShopConfig, events: pl.DataFrame, train: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-    """id and properties of the users of the log and of users.file; without one, the newest training values."""
+def user_table(
+    config: ShopConfig, source: Source, events: pl.DataFrame, train: pl.DataFrame, rejects: Rejects
+) -> pl.DataFrame:
+    """id and properties of the users of the log and of their table; without one, the newest training values."""
     section = config.users
     users = events.select(pl.col("user").alias("id")).unique()
-    if section.file is not None:
-        sheet = _properties(config.shop.data / section.file, section.id, section.properties, {}, rejects)
-        told = sheet.frame.select("id", *section.properties)
+    sheet = source.users(_columns(section.properties), rejects)
+    if sheet is not None:
+        told = _typed(sheet, section.properties).frame.select("id", *section.properties)
         return pl.concat([users, told.select("id")]).unique().sort("id").join(told, on="id", how="left")
     for name in section.properties:
         filled = train.select("user", pl.col(f"user:{name}").alias(name)).drop_nulls()

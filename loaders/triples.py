@@ -52,7 +52,7 @@ def triples(config: ShopConfig, section: TriplesSection, items: pl.Series, rejec
         "head_label", pl.col("relation").replace_strict(relations), "tail_label", source="head_id", target="tail_id"
     )
     distinct = table.unique()
-    rejects.count(sheet.file, "repeated triple", table.height - distinct.height)
+    rejects.count(sheet.origin.name, "repeated triple", table.height - distinct.height)
     return _nodes(entities, distinct, config.items.label), _edges(distinct)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,8 +38,9 @@ class Explanation:
 def pattern_of(term: Term, item_label: str, user_label: str) -> str | None:  # noqa: PLR0911  a line per walk
     """The graph pattern a term walks, as Cypher between (a), a history item, and (b), the recommended one."""
     name = family(term).removeprefix("fresh_")
-    a, b = f"(a:{item_label})", f"(b:{item_label})"
+    a, b = f"(a:{_quoted(item_label)})", f"(b:{_quoted(item_label)})"
     kind, _, relation = name.partition(":")
+    relation = _quoted(relation)
     if kind == "share":
         return f"{a}-[:{relation}]->(x)<-[:{relation}]-{b}"
     if kind in ("to", "twice"):
@@ -50,8 +52,13 @@ def pattern_of(term: Term, item_label: str, user_label: str) -> str | None:  # n
     if kind.startswith("basket"):
         return f"{a}-[:BOUGHT_TOGETHER]->{b}"
     if kind.startswith(("walk", "next", "previous", "ease")):
-        return f"{a}<-[:INTERACTED]-(x:{user_label})-[:INTERACTED]->{b}"
+        return f"{a}<-[:INTERACTED]-(x:{_quoted(user_label)})-[:INTERACTED]->{b}"
     return None
+
+
+def _quoted(name: str) -> str:
+    """A label or relation type as it stands in a query; config has refused back-ticks."""
+    return name if re.fullmatch(r"\w*", name, re.ASCII) else f"`{name}`"
 
 
 def cypher(pattern: str, because: str, item: str) -> str:

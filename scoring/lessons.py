@@ -60,7 +60,8 @@ def lessons_of(
         if folds and folds[-1].now is not None and "at" in asked.column_names:
             asked = asked.filter(asked["at"].to_numpy() < folds[-1].now * DAY_MS)
         rows = snapshot.ids[label].rows(asked["item"].to_pylist())
-        names, pairs = teach.of_queries(asked["query"].to_pylist(), rows, len(table))
+        judged = asked["relevance"].to_numpy() if "relevance" in asked.column_names else None
+        names, pairs = teach.of_queries(asked["query"].to_pylist(), rows, len(table), judged)
         table, found["queries"] = table + names, pairs.drawn(most, seed)
     if "text" in kinds or sum(map(len, found.values())) < len(texts):  # too little happened here yet
         own = np.arange(len(texts))

@@ -140,7 +140,43 @@ def scorable_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn
 
 def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     """Choose blend and head on the check users, fit the head on all folds, rebuild the terms on the whole log."""
-    start, settings = time.perf_counter(), given.config.model
+    start = time.perf_counter()
+    rehearsal = rehearse(given, say)
+    kind, validation = choose_head(given, rehearsal)
+    say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
+    everybody = Sample.joined([rehearsal.sample, Sample.of(rehearsal.checked, rehearsal.answers)])
+    head = fit_head(kind, everybody, seed=given.seed)  # choices are made: the check users may teach too
+    del everybody
+    report = rehearsal.report | {"head": kind, "heads": validation, "validation": validation[kind]}
+    report["weights"] = dict(zip(report["terms"], _weights(head, rehearsal.checked), strict=True))
+    model = rebuilt(given, rehearsal.blend, head, rehearsal.vectors, report)
+    report["fit_s"] = round(time.perf_counter() - start, 2)
+    return model
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The folds played through: what heads learn from, and the pools of the check users they are judged on.
+
+    blend: float64 [term]. held_out: sparse [check user, item]. vectors: R_s of the newest fold. report: on the way.
+    """
+
+    blend: np.ndarray
+    sample: Sample
+    checked: Pool
+    held_out: sp.csr_matrix
+    vectors: RelationVectors | None
+    report: dict[str, Any]
+
+    @property
+    def answers(self) -> np.ndarray:
+        """bool [check user, pool]: what of their pools is held out."""
+        return is_held_out(self.checked.items, self.held_out)
+
+
+def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
+    """Fit terms on every fold, choose the blend, and pool the users who teach and those who check."""
+    settings = given.config.model
     folds = training_folds(given.log, given.config.split, settings.folds)
     roles = roles_of(folds, settings.check_users)
     vectors = vectors_of_folds(given, folds, say)
@@ -150,6 +186,7 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
 
     scorables = {number: at(number) for number in {0, roles.teacher}}
     report: dict[str, Any] = {"terms": [term.name for term in scorables[0].terms]}
+    report["gnn"] = [list(found.validation) for found in vectors if found is not None]
     report["pool"], blend, report["pool_recall"] = choose_blend(
         Question(scorables[roles.teacher], folds[roles.teacher].held_out, roles.pupils),
         Question(scorables[0], folds[0].held_out, roles.check),
@@ -164,19 +201,10 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
         users = np.setdiff1d(fold.users, roles.check) if number == 0 or not roles.in_time else fold.users
         users = np.random.default_rng(number).permutation(users)[: settings.fit_users]
         if len(users):
-            samples.append(_sample(fill(scorable, users, blend, settings.pool_size), fold, users))
+            pool = fill(scorable, users, blend, settings.pool_size)
+            samples.append(Sample.of(pool, is_held_out(pool.items, fold.held_out[users])))
             say(f"fold {number + 1} of {len(folds)}: {len(samples[-1].target)} of {len(users)} users teach the head")
-    kind, validation = choose_head(given, Sample.joined(samples), checked, folds[0].held_out[roles.check])
-    report |= {"head": kind, "heads": validation, "validation": validation[kind]}
-    say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
-    samples.append(_sample(checked, folds[0], roles.check))  # choices are made: the check users may teach too
-    head = fit_head(kind, Sample.joined(samples), seed=given.seed)
-    del samples
-    report["weights"] = dict(zip(report["terms"], _weights(head, checked), strict=True))
-    report["gnn"] = [list(found.validation) for found in vectors if found is not None]
-    model = rebuilt(given, blend, head, vectors[0], report)
-    report["fit_s"] = round(time.perf_counter() - start, 2)
-    return model
+    return Rehearsal(blend, Sample.joined(samples), checked, folds[0].held_out[roles.check], vectors[0], report)
 
 
 @dataclass(frozen=True)
@@ -201,15 +229,13 @@ def roles_of(folds: list[Fold], check_users: int) -> Roles:
     return Roles(0, newest[held:], newest[:held], False)
 
 
-def choose_head(
-    given: Ingredients, sample: Sample, checked: Pool, held_out: sp.csr_matrix
-) -> tuple[str, dict[str, dict[str, float]]]:
+def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str, dict[str, float]]]:
     """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there."""
     wanted, k = given.config.model.head, given.config.evaluation.k
     found = {}
     for kind in KINDS if wanted == "auto" else (wanted,):
-        head = fit_head(kind, sample, seed=given.seed)
-        measured = rank_metrics(rank_pool(head, checked, k)[1], held_out, k)
+        head = fit_head(kind, rehearsal.sample, seed=given.seed)
+        measured = rank_metrics(rank_pool(head, rehearsal.checked, k)[1], rehearsal.held_out, k)
         found[kind] = {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}
     return max(found, key=lambda kind: found[kind][f"ndcg@{k}"]), found
 
@@ -251,7 +277,3 @@ def vectors_of_folds(given: Ingredients, folds: list[Fold], say: Say) -> list[Re
         start = found[-1] if found else None
         found.append(given.learn_vectors(fold.seen, fold, start))
     return found[::-1]
-
-
-def _sample(pool: Pool, fold: Fold, users: np.ndarray) -> Sample:
-    return Sample.of(pool, is_held_out(pool.items, fold.held_out[users]))

@@ -72,3 +72,15 @@ def neo4j_url(neo4j_server):
                 session.run(f"DROP {kind} `{name}`").consume()
     bolt.close()
     return neo4j_server.url
+
+
+@pytest.fixture
+def store_url(request, tmp_path):
+    """kind -> the URL of an empty store of that kind."""
+
+    def url(kind):
+        if kind == "neo4j":
+            return request.getfixturevalue("neo4j_url")
+        return "memory:" if kind == "memory" else f"ladybug:{tmp_path / 'graph.lbug'}"
+
+    return url

@@ -466,12 +466,13 @@ def test_events_the_folds_hold_out_teach_nothing(tuned_shop, tmp_path, monkeypat
 
 
 def test_searches_are_read_checked_and_cut_in_time(tmp_path):
-    text = SHOP + '[search]\nfile = "clicks.csv"\nitem = "item"\ntime = "at"\nrelevance = "fit"\nat_least = 2.5\n'
+    text = SHOP + '[search]\nfile = "clicks.csv"\nitem = "item"\ntime = "at"\nrelevance = "fit"\n'
     toml = make_shop(tmp_path, toml=text)
     rows = ["query,item,at,fit", "mug,i01,2024-02-01,3", "lamp,i02,2024-02-02,1", "late,i03,2024-04-02,3"]
     (tmp_path / "clicks.csv").write_text("\n".join(rows) + "\n")
-    assert load_catalogue(load_config(toml)).searches.select(["query", "item"]).to_pylist() == [
-        {"query": "mug", "item": "i01"}
+    assert load_catalogue(load_config(toml)).searches.select(["query", "item", "relevance"]).to_pylist() == [
+        {"query": "mug", "item": "i01", "relevance": 3.0},
+        {"query": "lamp", "item": "i02", "relevance": 1.0},
     ]
     (tmp_path / "clicks.csv").write_text("\n".join([*rows, "x,i99,2024-02-01,3"]) + "\n")
     with pytest.raises(CatalographError, match="row 4, column 'item': 'i99' is no item of the shop"):
