@@ -246,15 +246,14 @@ class BasketsSection(Section):
 
 
 class SearchSection(Section):
-    """What was searched for and which item answered: clicked, bought or judged to fit. One row is one answer."""
+    """What was searched for and which item answered: clicked, bought, or judged to fit more or less. One row each."""
 
     file: Path
     query: str = "query"
     item: str = "item_id"
     time: str | None = None  # with split.method = "time", rows from `split.at` on are left out
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    relevance: str | None = None  # a number; without it every row is an answer
-    at_least: float = 0.0  # relevance an answer has
+    relevance: str | None = None  # a number, the higher the better; without it every row is a good answer
 
 
 class RelationSection(Section):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Say = Callable[[str], None]
+Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative, or numbers: score, how close a pair is
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 
 
@@ -53,19 +54,22 @@ class Lessons:
     pairs: Mapping[str, TextPairs]
     negatives: Mapping[str, np.ndarray]
 
-    def columns(self) -> dict[str, dict[str, list[str]]]:
-        """kind -> anchor, positive and maybe negative texts; pairs of equal or empty texts teach nothing and go."""
+    def columns(self) -> dict[str, Columns]:
+        """kind -> columns of the pairs; those of equal or empty texts teach nothing and go."""
         blank = np.array([not text.strip() for text in self.texts], bool)
+        _, same = np.unique(np.asarray(self.texts, object).astype(str), return_inverse=True)
         found = {}
         for kind, pairs in self.pairs.items():
             sides = {"anchor": pairs.anchor, "positive": pairs.positive}
             if kind in self.negatives:
                 sides["negative"] = self.negatives[kind]
-            keep = ~np.any([blank[rows] for rows in sides.values()], axis=0)
-            columns = {side: [self.texts[row] for row in rows[keep]] for side, rows in sides.items()}
-            differs = [a != b for a, b in zip(columns["anchor"], columns["positive"], strict=True)]
-            columns = {side: [t for t, d in zip(texts, differs, strict=True) if d] for side, texts in columns.items()}
-            if columns["anchor"]:
+            keep = ~np.any([blank[rows] for rows in sides.values()], axis=0) & (
+                same[pairs.anchor] != same[pairs.positive]
+            )
+            columns: Columns = {side: [self.texts[row] for row in rows[keep]] for side, rows in sides.items()}
+            if pairs.grade is not None:
+                columns["score"] = pairs.grade[keep].tolist()
+            if keep.any():
                 found[kind] = columns
         return found
 
@@ -74,8 +78,9 @@ class Lessons:
         digest = hashlib.sha256(text_digests(self.texts).tobytes())
         for kind, pairs in sorted(self.pairs.items()):
             digest.update(kind.encode())
-            for rows in (pairs.anchor, pairs.positive, self.negatives.get(kind, np.empty(0, np.int64))):
-                digest.update(np.ascontiguousarray(rows, np.int64).tobytes() + b"|")
+            none = np.empty(0)
+            for part in (pairs.anchor, pairs.positive, self.negatives.get(kind, none), pairs.grade):
+                digest.update((none if part is None else np.ascontiguousarray(part)).tobytes() + b"|")
         return digest.hexdigest()
 
 
@@ -189,7 +194,7 @@ def _fresh(section: EncoderSection, device: str) -> tuple[SentenceTransformer, i
 
 
 def _one_run(
-    columns: Mapping[str, Mapping[str, list[str]]],
+    columns: Mapping[str, Columns],
     section: EncoderSection,
     check: Check,
     part: Path,

@@ -23,10 +23,14 @@ TRIES = 8  # candidates drawn per hard negative before any item does
 
 @dataclass(frozen=True)
 class TextPairs:
-    """Texts that should come close. anchor, positive: int64 [n] rows of a text table that starts with the items."""
+    """Texts that should come close. anchor, positive: int64 [n] rows of a text table that starts with the items.
+
+    grade: float64 [n], how close, where people judged it; None means that every pair belongs together.
+    """
 
     anchor: np.ndarray
     positive: np.ndarray
+    grade: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -34,7 +38,7 @@ class TextPairs:
     def drawn(self, most: int, seed: int) -> TextPairs:
         """At most `most` of them, in a random order."""
         some = np.random.default_rng(seed).permutation(len(self))[:most]
-        return TextPairs(self.anchor[some], self.positive[some])
+        return TextPairs(self.anchor[some], self.positive[some], None if self.grade is None else self.grade[some])
 
 
 def of_users(log: InteractionLog, *, most: int, seed: int) -> TextPairs:
@@ -98,10 +102,12 @@ def of_attributes(
     return names, TextPairs(np.concatenate(anchors), np.concatenate(targets))
 
 
-def of_queries(queries: Sequence[str], items: np.ndarray, first_row: int) -> tuple[list[str], TextPairs]:
-    """(texts, pairs) of a search log: queries[n] was answered by item row items[n]."""
+def of_queries(
+    queries: Sequence[str], items: np.ndarray, first_row: int, relevance: np.ndarray | None = None
+) -> tuple[list[str], TextPairs]:
+    """(texts, pairs) of a search log: queries[n] was answered by item row items[n], which was judged relevance[n]."""
     texts, number = np.unique(np.asarray(queries, object).astype(str), return_inverse=True)
-    return texts.tolist(), TextPairs(number.astype(np.int64) + first_row, np.asarray(items, np.int64))
+    return texts.tolist(), TextPairs(number.astype(np.int64) + first_row, np.asarray(items, np.int64), relevance)
 
 
 def noised(texts: Sequence[str], *, seed: int, share: float = 0.2) -> list[str]:

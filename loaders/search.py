@@ -11,7 +11,8 @@ from .interactions import moment_ms
 
 
 def searches(config: ShopConfig, section: SearchSection, items: pl.Series, rejects: Rejects) -> pl.DataFrame:
-    """One row per answer: query, item, and at (int64 ms UTC) where told; none from the time that is held out.
+    """One row per answer: query, item; at (int64 ms UTC) and relevance (float64) where told; none from the time that is
+    held out.
 
     Raises:
         ConfigError: the shop is cut in time and the searches have no time.
@@ -29,5 +30,4 @@ def searches(config: ShopConfig, section: SearchSection, items: pl.Series, rejec
             sheet = sheet.with_frame(sheet.frame.filter(pl.col("at") < moment_ms(config.split.at)))
     if section.relevance is not None:
         sheet = sheet.typed("relevance", "float").present("relevance")
-        sheet = sheet.with_frame(sheet.frame.filter(pl.col("relevance") >= section.at_least))
-    return sheet.frame.select(name for name in ("query", "item", "at") if name in sheet.frame.columns)
+    return sheet.frame.select(name for name in ("query", "item", "at", "relevance") if name in sheet.frame.columns)
