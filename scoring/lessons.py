@@ -2,7 +2,7 @@
 
 The head learns how far to trust the text term from folds of the training part. An encoder that had seen those folds'
 hidden purchases would look better there than it is, so pairs come from :func:`.folds.before_folds` alone, and one
-encoder serves every fold and the final model alike (docs/decisions/0007-tune-before-the-folds.md).
+encoder serves every fold and the final model alike (docs/decisions/0008-tune-before-the-folds.md).
 """
 
 from __future__ import annotations
