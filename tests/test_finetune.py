@@ -301,6 +301,19 @@ def test_hard_negatives_and_several_kinds_are_taught_together(planted, tmp_path)
     assert json.loads(place.with_suffix(".json").read_text())["pairs"].keys() == {"users", "attributes"}
 
 
+def test_judged_pairs_are_put_in_the_order_of_their_grades(planted, tmp_path):
+    folder, texts, group = planted
+    random = np.random.default_rng(0)
+    one, other = random.integers(0, ITEMS, (2, 400))
+    grade = np.where(group[one] == group[other], 3.0, 1.0)
+    lessons = Lessons(texts, {"queries": TextPairs(one, other, grade)}, {})
+    place = tune(lessons, section_of(folder, steps=40), planted_check(texts, group), folder=tmp_path)
+    vectors = encode(texts, section_of(place), cache=None)
+    cosine = (vectors[one] * vectors[other]).sum(1)[one != other]
+    alike_, apart = (cosine[grade[one != other] == value] for value in (3.0, 1.0))
+    assert np.median(alike_) > np.quantile(apart, 0.9)
+
+
 def test_scalars_are_logged_and_stdout_stays_clean(planted, tmp_path, capfd):
     folder, texts, group = planted
     lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
