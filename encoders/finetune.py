@@ -30,7 +30,7 @@ from ..errors import CatalographError, MissingExtraError
 from .cache import text_digests
 from .drift import forgetting, similarities
 from .pairs import TextPairs
-from .transformer import load_model, quiet, vectors_of
+from .transformer import load_model, quiet, reduced, vectors_of
 from .ways import backbone, merge, prepare, trained_parameters
 from .weights import resolve
 
@@ -174,7 +174,7 @@ def told(report: Mapping[str, Any]) -> str:
 
 
 def _name(lessons: Lessons, section: EncoderSection, check: Check, seed: int) -> str:
-    settings = section.finetune.model_dump(mode="json")
+    settings = section.model_dump(mode="json", include={"finetune", "keep_layers", "max_tokens"})
     parts = [lessons.digest(), check.digest, settings, seed, resolve(section.model).digest]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -242,8 +242,6 @@ def _one_run(
 
 def _value(model: SentenceTransformer, section: EncoderSection, check: Check) -> float:
     """The validation metric now."""
-    from .training import reduced  # noqa: PLC0415  heavy
-
     with reduced(str(model.device)):
         return check.score(vectors_of(model, list(check.texts), section.batch_size))
 

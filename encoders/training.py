@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,13 @@ from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallbac
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from ..config import FinetuneSection
+from .transformer import reduced_type
 from .ways import after_step
 
 WHOLE = "whole"  # stands in a checkpoint that was written to its end
 WEIGHTS = "weights.safetensors"
 METRIC = "ndcg@10"
 Texts = Mapping[str, Mapping[str, list[Any]]]  # kind -> columns anchor, positive and maybe negative or score
-
-
-def precision(device: str) -> torch.dtype:
-    """What the matrix products of training are computed in: bfloat16 where the hardware has it, else float32."""
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
-
-
-def reduced(device: str) -> AbstractContextManager[object]:
-    """Computation at :func:`precision`."""
-    kind = precision(device)
-    return torch.autocast(device.partition(":")[0], kind, enabled=kind != torch.float32)
 
 
 def train(
@@ -90,7 +77,7 @@ def train(
 def _trainer(
     model: SentenceTransformer, texts: Texts, section: FinetuneSection, folder: Path, device: str, seed: int
 ) -> _Trainer:
-    kind = precision(device)
+    kind = reduced_type(device)
     every = max(section.steps // section.checks, 1)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),

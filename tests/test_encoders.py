@@ -94,7 +94,9 @@ def test_known_texts_need_no_model(section, tmp_path, no_model):
     assert np.array_equal(encode(TEXTS[::-1], section, cache=tmp_path), first[::-1])
 
 
-@pytest.mark.parametrize("change", [{"max_tokens": 8}, {"model": "packaged"}])
+@pytest.mark.parametrize(
+    "change", [{"max_tokens": 8}, {"model": "packaged"}, {"precision": "reduced"}, {"keep_layers": 1}]
+)
 def test_another_encoder_has_another_cache(section, tmp_path, no_model, change):
     encode(TEXTS, section, cache=tmp_path)
     no_model()
@@ -114,6 +116,22 @@ def test_damaged_shard_is_computed_again(section, tmp_path, damage):
     shard.write_bytes(content)
     assert VectorCache(shard.parent).get(text_digests(TEXTS[:1])[0]) is None
     assert np.array_equal(encode(TEXTS, section, cache=tmp_path), first)
+
+
+def test_reduced_precision_is_close_and_fewer_layers_are_another_model():
+    whole, reduced, fewer = (
+        encode(TEXTS[:4], EncoderSection(**change), cache=None)
+        for change in ({}, {"precision": "reduced"}, {"keep_layers": 3})
+    )
+    assert reduced.dtype == np.float32
+    assert (whole * reduced).sum(1) == pytest.approx(1, abs=1e-3)
+    assert np.linalg.norm(reduced, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (whole * fewer).sum(1).max() < 0.95
+
+
+def test_more_layers_than_there_are_is_one_line(section):
+    with pytest.raises(ConfigError, match="keep_layers = 2, and the model has 1 layers"):
+        encode(TEXTS[:1], section.model_copy(update={"keep_layers": 2}), cache=None)
 
 
 def test_nothing_but_empty_texts(section, tmp_path, no_model):
