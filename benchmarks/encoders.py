@@ -3,7 +3,7 @@
     python benchmarks/encoders.py [--data DIR] [--out DIR] [--only NAME …] [--set KEY=VALUE …] [--validation]
 
 Parts: pgpr, loo (next purchase from text alone, amazon-beauty: profile · M(s)), cold (items nobody is seen to buy),
-homedepot (judged searches), ways (full beside lora on pgpr), robust (typos). Each prints a line of JSON; the last line
+homedepot (judged searches), ways (full beside lora on pgpr), robust (typos), small (precisions, layers). Each prints a line of JSON; the last line
 is one JSON object: text_ratio_pgpr, text_ratio_loo, cold_ratio, homedepot_ndcg, homedepot_spearman, finetune_s; what
 was not asked for is null. `--set` overrides a setting of [encoder.finetune]. Encoders tuned before are found again
 by digest; their seconds are those of the run that made them. `--validation` stops before the test part is read.
@@ -14,9 +14,13 @@ DIR holds amazon-beauty and homedepot-search. Intervals are 95 % bootstraps over
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
+import time
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +33,12 @@ from catalograph.config import EncoderSection, FinetuneSection
 from catalograph.encoders.finetune import Check, Lessons, tune
 from catalograph.encoders.node_text import clean, compose
 from catalograph.encoders.pairs import misspelt, of_queries
-from catalograph.encoders.transformer import encode
+from catalograph.encoders.transformer import encode, load_model, reduced, vectors_of
+from catalograph.encoders.weights import resolve
 from catalograph.kg.log import InteractionLog
 from catalograph.pipeline import Workshop, World, build_world, open_workshop
 from catalograph.scoring.evidence import histories_of
-from catalograph.scoring.folds import Fold, fold_of
+from catalograph.scoring.folds import Fold, fold_of, training_folds
 from catalograph.scoring.lessons import lessons_of
 from catalograph.scoring.metrics import PerUser, rank_metrics
 from catalograph.scoring.profiles import profiles_of
@@ -282,6 +287,63 @@ def robust(bench: Bench) -> dict[str, Any]:
     return result
 
 
+def small(bench: Bench) -> list[dict[str, Any]]:
+    """Speed, size and validation quality of the encoder at other precisions and with fewer layers, on pgpr."""
+    workshop = bench.workshop("amazon-beauty-pgpr")
+    world = build_world(workshop)
+    texts = compose(world.snapshot, world.catalogue.item_label, world.encoder.text)
+    settled = tuned(bench, workshop, world, world.given.log, bench.settings())
+    fold = training_folds(world.given.log, workshop.config.split, 1)[0]
+    variants = {
+        "full": {},
+        "reduced": {"precision": "reduced"},
+        "int8": {},
+        "4 layers": {"keep_layers": 4},
+        "3 layers": {"keep_layers": 3},
+        "3 layers, reduced": {"keep_layers": 3, "precision": "reduced"},
+    }
+    found = []
+    for name, change in variants.items():
+        section = settled.section.model_copy(update=change)
+        model = load_model(resolve(section.model), section, "cpu")
+        if name == "int8":
+            model = quantized(model)
+        context = reduced("cpu") if section.precision == "reduced" else nullcontext()
+        with context:
+            vectors_of(model, texts[:256], section.batch_size)
+            start = time.process_time()
+            vectors = vectors_of(model, texts, section.batch_size)
+            spent = time.process_time() - start
+        result = {
+            "part": f"small {name}",
+            "cpu_s_per_1000": 1_000 * spent / len(texts),
+            "mib": bytes_of(model) / 2**20,
+            "cosine": float((vectors * settled.after).sum(1).mean()),
+            "validation_ndcg": float(listed(vectors, fold.seen, fold).ndcg.mean()),
+        }
+        found.append(result)
+        say(json.dumps(result))
+    return found
+
+
+def quantized(model: Any) -> Any:
+    """Weights of linear layers in int8, activations as they come (dynamic quantisation)."""
+    import torch  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+def bytes_of(model: Any) -> int:
+    """What the weights take when saved."""
+    import torch  # noqa: PLC0415
+
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    return buffer.tell()
+
+
 PARTS: dict[str, Callable[[Bench], Any]] = {
     "pgpr": lambda bench: text_alone(bench, "amazon-beauty-pgpr"),
     "loo": lambda bench: text_alone(bench, "amazon-beauty-loo"),
@@ -289,6 +351,7 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
     "homedepot": homedepot,
     "ways": ways,
     "robust": robust,
+    "small": small,
 }
 
 
