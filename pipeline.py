@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .config import ShopConfig, load_config
+from .config import EncoderSection, ShopConfig, load_config
+from .encoders.finetune import tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
@@ -42,10 +43,11 @@ from .scoring import versions
 from .scoring.ablation import compared, graphs
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.evaluate import Evaluation, Row, evaluate
-from .scoring.evidence import relations_of
+from .scoring.evidence import Relation, relations_of
 from .scoring.explain import pattern_of
 from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
+from .scoring.lessons import lessons_of
 from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
 from .scoring.report import render
 
@@ -121,11 +123,12 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     graph_inputs, inputs = _inputs(workshop)
     place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) and _answers(workshop) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
-        for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
+        tuned = ("tune",) if workshop.config.encoder.finetune.way != "none" else ()
+        for stage in ("load", "graph", "export", *tuned, "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
     if not workshop.config.has_interactions:
-        encoded(workshop, *stored(workshop, graph_inputs))
+        encoded(workshop, *stored(workshop, graph_inputs), workshop.config.encoder)
         workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
         return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
@@ -198,12 +201,13 @@ class World:
     given: Ingredients
     test: Fold | None
     pairs: Pairs | None  # of shops whose interactions are labelled
+    encoder: EncoderSection  # that makes the text vectors
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
-    """Load, store, export, encode."""
+    """Load, store, export, tune, encode."""
     catalogue, snapshot = stored(workshop, graph_inputs, split=split)
-    return _world(workshop, catalogue, snapshot, encoded(workshop, catalogue, snapshot))
+    return _world(workshop, catalogue, snapshot)
 
 
 def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
@@ -235,16 +239,24 @@ def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 
     return catalogue, snapshot
 
 
-def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> np.ndarray | None:
+def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, encoder: EncoderSection) -> np.ndarray | None:
     """M(s), float32 [item, dim], or None where nothing names a text."""
-    config, start = workshop.config, time.perf_counter()
-    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
-    if not fields:
+    start, texts = time.perf_counter(), _texts(workshop, catalogue, snapshot)
+    if texts is None:
         return None
-    texts = compose(snapshot, catalogue.item_label, fields)
-    vectors = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
+    vectors = _vectors(workshop, texts, encoder)
     workshop.line("encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
-    return np.asarray(vectors)
+    return vectors
+
+
+def _texts(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> list[str] | None:
+    fields = workshop.config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    return compose(snapshot, catalogue.item_label, fields) if fields else None
+
+
+def _vectors(workshop: Workshop, texts: list[str], encoder: EncoderSection) -> np.ndarray:
+    cache = workshop.folder / "text"
+    return np.asarray(encode(texts, encoder, cache=cache, device=workshop.device, progress=True))
 
 
 def _answers(workshop: Workshop) -> bool:
@@ -267,7 +279,7 @@ def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges
 
 
-def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> World:
+def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
     config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
@@ -276,10 +288,41 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: n
     train, hidden = positives(logs["train"]), positives(logs["test"])
     _check_relations(config, snapshot)
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
+    encoder = _tuned(workshop, catalogue, snapshot, train, relations)
+    text = encoded(workshop, catalogue, snapshot, encoder)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
-    return World(catalogue, snapshot, given, test, pairs)
+    return World(catalogue, snapshot, given, test, pairs, encoder)
+
+
+def _tuned(
+    workshop: Workshop,
+    catalogue: Catalogue,
+    snapshot: Snapshot,
+    train: InteractionLog,
+    relations: tuple[Relation, ...],
+) -> EncoderSection:
+    """The encoder shop.toml names, or what fine-tuning made of it: in this run, or in an earlier one on the same."""
+    config, start = workshop.config, time.perf_counter()
+    texts = _texts(workshop, catalogue, snapshot)
+    if config.encoder.finetune.way == "none" or texts is None:
+        return config.encoder
+    vectors = _vectors(workshop, texts, config.encoder)
+    lessons, check = lessons_of(texts, vectors, train, relations, catalogue, snapshot, config, workshop.seed)
+    told: list[str] = []
+    place = tune(
+        lessons,
+        config.encoder,
+        check,
+        folder=workshop.folder / "encoder",
+        device=workshop.device,
+        seed=workshop.seed,
+        progress=True,
+        say=told.append,
+    )
+    workshop.line("tune", "; ".join(told) or f"unchanged, encoder {place.name}", start)
+    return config.encoder.model_copy(update={"model": str(place)})
 
 
 def _check_relations(config: ShopConfig, snapshot: Snapshot) -> None:
@@ -422,6 +465,7 @@ def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bund
         items=_with_relations(items, snapshot, label, frozenset({label, user_label})),
         users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
         text=world.given.text,
+        encoder=None if world.given.text is None else _named(workshop, world.encoder),
         patterns=patterns,
     )
 
@@ -437,6 +481,13 @@ def _with_relations(items: pa.Table, snapshot: Snapshot, label: str, inner: froz
     for relation, lists in found.items():
         items = items.append_column(relation, pa.array(lists, pa.list_(pa.string())))
     return items
+
+
+def _named(workshop: Workshop, encoder: EncoderSection) -> dict[str, str]:
+    """The encoder as a bundle names it: a tuned one by its place in the build folder, which may move."""
+    tuned = Path(encoder.model).is_relative_to(workshop.folder)
+    model = Path(encoder.model).relative_to(workshop.folder).as_posix() if tuned else encoder.model
+    return {"model": model, "digest": resolve(encoder.model).digest}
 
 
 def _digest(*parts: object) -> str:

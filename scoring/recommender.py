@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import ConfigError, UnknownIdError, did_you_mean
+from ..config import EncoderSection
+from ..encoders.transformer import encode
+from ..encoders.weights import resolve
+from ..errors import ArtifactError, ConfigError, UnknownIdError, did_you_mean
 from ..kg.snapshot import IdMap
 from . import bundle as bundles
 from . import versions
@@ -33,8 +36,8 @@ class Recommended:
 class Recommender:
     """A published model with the ids and histories it was fitted on."""
 
-    def __init__(self, bundle: bundles.Bundle, vectors: bundles.StoredVectors | None) -> None:
-        self.bundle, self._vectors = bundle, vectors
+    def __init__(self, bundle: bundles.Bundle, vectors: bundles.StoredVectors | None, home: Path = Path()) -> None:
+        self.bundle, self._vectors, self._home = bundle, vectors, home
         self.model = bundle.model
         self._items = IdMap("item", bundle.items["id"].to_pylist())
         self._users = IdMap("user", bundle.users["id"].to_pylist())
@@ -49,7 +52,7 @@ class Recommender:
         Raises:
             ArtifactError: nothing is published there, or a part of it is missing or torn.
         """
-        return cls(*bundles.load(versions.published(Path(folder))))
+        return cls(*bundles.load(versions.published(Path(folder))), Path(folder))
 
     def recommend(self, users: Sequence[str], k: int = 10, where: str | None = None) -> list[list[Recommended]]:
         """Per user the k best items they do not have yet; `where` filters by item properties.
@@ -129,6 +132,24 @@ class Recommender:
         if self._vectors is None:
             return {}
         return {name: self._vectors.by_relation[rows, n] for n, name in enumerate(self._vectors.relations)}
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """M(s) of texts the shop may not have yet, by the encoder of this version: float32 [text, dim], unit length.
+
+        Raises:
+            ConfigError: the shop's items have no texts.
+            ArtifactError: the encoder is not the one this version was fitted with.
+        """
+        named = self.bundle.encoder
+        if named is None:
+            raise ConfigError(f"{self.bundle.shop} reads no item texts; give shop.toml an encoder.text or items.title")
+        inside = self._home / named["model"]
+        model = str(inside) if inside.is_dir() else named["model"]
+        if resolve(model).digest != named["digest"]:
+            raise ArtifactError(f"encoder {model} is not the one of this version; run `catalograph rebuild` again")
+        section = EncoderSection.model_validate(self.bundle.config["encoder"]).model_copy(update={"model": model})
+        vectors: np.ndarray = encode(texts, section, cache=None)
+        return vectors
 
     def item_vectors(self) -> dict[str, pa.Table]:
         """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
