@@ -51,17 +51,27 @@ class Shop:
         edges = {EdgeKey(*key): self._table(rows, ("source", "target")) for key, rows in self.edges.items()}
         return nodes, edges
 
-    def publication(self):
-        """What a model might say of it."""
-        items, users = (self._table(self.nodes[label], ())["id"] for label in (self.item, self.user))
-        ends = {"SIMILAR_TO": (self.item, items[:15], items[15:30]), "RECOMMENDED": (self.user, users[:15], items[:15])}
-        lists = {
-            EdgeKey(label, relation, self.item): pa.table(
-                {"source": source, "target": target, "score": [0.5] * len(target), "rank": [1] * len(target)}
-            )
-            for relation, (label, source, target) in ends.items()
-        }
-        return Publication("v1", lists)
+    def lists(self, version):
+        """relation -> source -> targets, best first, as a first and a second version of a model might say."""
+        items, users = ([row["id"] for row in self.nodes[label]] for label in (self.item, self.user))
+        similar = {item: items[15 + n : 18 + n] for n, item in enumerate(items[:15])}
+        if version == 2:
+            changed = ([0, 1, 2], [1, 0, 2], [1, 5, 2])  # the same; two change places; one is new, one goes up
+            similar = {item: [items[15 + n + m] for m in changed[n % 3]] for n, item in enumerate(similar)}
+        listed = {user: [items[n], items[n + 20], items[-1 - n]] for n, user in enumerate(users[:5])}
+        return {"SIMILAR_TO": similar, "RECOMMENDED": listed}
+
+    def publications(self):
+        """Both versions, in order."""
+        labels = {"SIMILAR_TO": self.item, "RECOMMENDED": self.user}
+        for version in (1, 2):
+            lists = {}
+            for relation, found in self.lists(version).items():
+                rows = [(s, t, 1 / (2 + n), n) for s, targets in found.items() for n, t in enumerate(targets, 1)]
+                names = ("source", "target", "score", "rank")
+                columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+                lists[EdgeKey(labels[relation], relation, self.item)] = pa.table(columns)
+            yield Publication(f"v{version}", lists)
 
     def _table(self, rows, keys):
         names = list(dict.fromkeys([*keys, *(name for row in rows for name in row)]))
@@ -382,6 +392,39 @@ class Answers:
                 share = len(pairs) / len(self.log)
                 rows.append((fact[2], self.name(fact), len(sold), len(pairs), len(users), share))
         return sorted(rows, key=lambda r: (-r[3], r[0], r[1]))[:limit]
+
+    def _places(self, relation):
+        """(source, target, rank, rank before or None) of the second version."""
+        before = self.shop.lists(1)[relation]
+        for source, targets in self.shop.lists(2)[relation].items():
+            for rank, target in enumerate(targets, 1):
+                had = before[source]
+                yield source, target, rank, had.index(target) + 1 if target in had else None
+
+    def similar_items(self, item, limit):
+        rows = [(*self.titled(t), n, m, 1 / (2 + n)) for s, t, n, m in self._places("SIMILAR_TO") if s == item]
+        return sorted(rows, key=lambda r: r[2])[:limit]
+
+    def bundle_drift(self, within):
+        steps = defaultdict(list)
+        for *_, rank, before in self._places("SIMILAR_TO"):
+            if rank <= within:
+                change = "new" if before is None else "kept" if before == rank else "moved"
+                steps[change].append(None if before is None else abs(rank - before))
+        total = sum(map(len, steps.values()))
+        means = {change: None if change == "new" else statistics.fmean(found) for change, found in steps.items()}
+        return sorted(("v2", change, len(found), len(found) / total, means[change]) for change, found in steps.items())
+
+    def recommendation_coverage(self, within):
+        bands, held = defaultdict(list), Counter(t for _, t, rank, _ in self._places("RECOMMENDED") if rank <= within)
+        for item in self.items:
+            customers = len(self.buyers[item])
+            bands[10 ** (len(str(customers)) - 1) if customers else 0].append(held[item])
+        rows = []
+        for customers, places in sorted(bands.items()):
+            listed = sum(n > 0 for n in places)
+            rows.append((customers, len(places), listed, listed / len(places), sum(places)))
+        return rows
 
     def labels(self):
         return sorted((label, len(rows)) for label, rows in self.shop.nodes.items() if rows)

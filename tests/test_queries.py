@@ -13,7 +13,7 @@ from query_shop import HIDDEN, Answers, skewed
 from catalograph.config import ShopConfig
 from catalograph.errors import QueryError, UnknownIdError
 from catalograph.kg.named import get_query, list_queries, run_query
-from catalograph.kg.query_file import GROUPS, Column, NamedQuery, parsed
+from catalograph.kg.query_file import GROUPS, parsed
 from catalograph.kg.query_page import listing_of_all, page
 from catalograph.kg.stores import open_store
 from catalograph.loaders.catalogue import EdgeKey
@@ -31,6 +31,7 @@ RELATIONS = ("MADE_BY", "HAS_COLOUR", "GOES_WITH", "HAS_PART")
 CASES = {
     "audience": [{"relation": "MADE_BY", "value": "acme"}, {"relation": "HAS_COLOUR", "value": "colour 3", "limit": 2}],
     "bought_together": [{"item": i} for i in ITEMS],
+    "bundle_drift": [{}, {"within": 1}, {"within": 0}],
     "cold_items": [{}, {"limit": 2}],
     "complements": [*({"item": i} for i in ITEMS), {"item": "i001", "overlap": 0.0, "both": 1, "limit": 50}],
     "connections": PAIRS,
@@ -48,12 +49,14 @@ CASES = {
     "price_against_peers": [{"item": i} for i in ITEMS],
     "price_outliers": [{"relation": r, "factor": f} for r in RELATIONS for f in (10, 1.5)],
     "product_card": [{"item": i} for i in ITEMS],
+    "recommendation_coverage": [{}, {"within": 1}, {"within": 2}],
     "relation_quality": [{}],
     "rising": [{}, {"days": 60, "limit": 5}, {"days": 0}],
     "sales_by_period": [{}, {"days": 7}],
     "sales_by_value": [{"relation": r} for r in RELATIONS],
     "same_title": [{}],
     "similar_by_attributes": [{"item": i} for i in ITEMS],
+    "similar_items": [*({"item": i} for i in ITEMS), {"item": "é", "limit": 2}],
     "similar_customers": [{"user": u, "limit": 15} for u in USERS],
     "substitutes": [*({"item": i} for i in ITEMS), {"item": "i001", "together": 1, "limit": 100}],
     "value_spellings": [{}],
@@ -72,7 +75,8 @@ def asked(request, tmp_path_factory):
         url = f"ladybug:{tmp_path_factory.mktemp(shop) / 'graph.lbug'}"
     store = open_store(url)
     store.rebuild(*SHOPS[shop].tables())
-    store.publish(SHOPS[shop].publication())
+    for publication in SHOPS[shop].publications():
+        store.publish(publication)
     yield store, SHOPS[shop]
     store.close()
 
@@ -125,7 +129,8 @@ def small(tmp_path_factory):
     """The smaller shop, embedded, and where it lies."""
     store = open_store(f"ladybug:{tmp_path_factory.mktemp('small') / 'graph.lbug'}")
     store.rebuild(*SHOPS["renamed"].tables())
-    store.publish(SHOPS["renamed"].publication())
+    for publication in SHOPS["renamed"].publications():
+        store.publish(publication)
     yield store
     store.close()
 
@@ -147,7 +152,10 @@ def unhidden(tmp_path_factory):
     store.close()
 
 
-@pytest.mark.parametrize("query", list_queries(), ids=lambda query: query.name)
+PUBLISHED = [query for query in list_queries() if {"RECOMMENDED", "SIMILAR_TO"} & set(query.needs)]
+
+
+@pytest.mark.parametrize("query", [q for q in list_queries() if q not in PUBLISHED], ids=lambda query: query.name)
 def test_held_out_and_published_edges_change_no_answer(small, unhidden, query):
     shop, given = SHOPS["renamed"], examples(query)
     assert answer(small, shop, query.name, given) == answer(unhidden, shop, query.name, given)
@@ -248,7 +256,7 @@ def test_a_bare_shop_gets_an_answer_or_is_told_what_it_lacks(bare, query):
     given = {p.name: {"item": "a", "user": "u", "relation": "MADE_BY"}.get(p.kind, p.example) for p in query.parameters}
     if set(query.needs) - {"INTERACTED", "@relations"} or "relation" in given:
         with pytest.raises(
-            (QueryError, UnknownIdError), match=LACKS.get(query.name, "has none; shop.toml|no relation")
+            (QueryError, UnknownIdError), match=LACKS.get(query.name, "has none; (shop.toml|run)|no relation")
         ):
             bare(query.name, given)
     else:
@@ -283,17 +291,14 @@ def test_a_shop_without_a_log_can_be_asked_all_the_same(tmp_path, told):
         except (QueryError, UnknownIdError) as e:
             refused[query.name] = str(e)
     store.close()
-    assert [why for why in refused.values() if not re.search("has none; shop.toml|no relation 'IN'", why)] == []
+    assert [why for why in refused.values() if not re.search("has none; (shop.toml|run)|no relation 'IN'", why)] == []
     assert all(query.needs for query in list_queries() if query.name in refused) or not told
 
 
-def test_what_a_model_published_is_found_when_a_query_needs_it(small, unhidden, monkeypatch):
-    text = {"": "MATCH (:@user)-[r:RECOMMENDED]->(i:@item)\nRETURN count(*) AS n\nORDER BY n\n"}
-    query = NamedQuery("drift", "T", "model", "A.", (), (Column("n", "int", "w"),), ("RECOMMENDED",), text)
-    monkeypatch.setattr("catalograph.kg.named.get_query", lambda name: query)
-    assert answer(small, SHOPS["renamed"], "drift", {}).to_pylist() == [{"n": 15}]
-    with pytest.raises(QueryError, match="drift needs published recommendations, and this shop's graph has none; run"):
-        answer(unhidden, SHOPS["renamed"], "drift", {})
+@pytest.mark.parametrize("query", PUBLISHED, ids=lambda query: query.name)
+def test_a_query_of_published_lists_says_how_to_get_them(unhidden, query):
+    with pytest.raises(QueryError, match="this shop's graph has none; run `catalograph publish`"):
+        answer(unhidden, SHOPS["renamed"], query.name, examples(query))
 
 
 def test_a_graph_of_another_configuration_is_told(small):
