@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
-Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH or memory:.")]
+Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
@@ -235,7 +235,7 @@ def export(
 
     if kind not in FORMATS:
         raise ConfigError(f"--format {kind!r} is unknown{did_you_mean(kind, FORMATS)}")
-    with opened(_workshop(shop, store=store).store_url) as graph:
+    with opened(_workshop(shop, store=store)) as graph:
         snapshot = export_snapshot(graph, held_out=held_out)
     FORMATS[kind](snapshot, target)
     _say(
@@ -266,7 +266,7 @@ def query(
     if (name is None) == (cypher is None):
         raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
     pairs = dict(part.partition("=")[::2] for part in parameter or [])
-    with opened(_workshop(shop, store=store, out=out).store_url) as graph:
+    with opened(_workshop(shop, store=store, out=out)) as graph:
         answer = graph.analyst(cypher, {}) if cypher is not None else run_query(graph, str(name), pairs)
     _print_table(answer, kind)
 

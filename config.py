@@ -276,6 +276,12 @@ class ModelSection(Section):
     off: tuple[str, ...] = ()  # term families or single terms to leave out
 
 
+class StoreSection(Section):
+    """How a graph on a server goes with what others keep there."""
+
+    adopt: bool = False  # take over nodes that have one of the shop's labels and ids and are not of the shop
+
+
 class EvaluationSection(Section):
     """What `evaluate` prints."""
 
@@ -300,6 +306,7 @@ class ShopConfig(Section):
     encoder: EncoderSection = EncoderSection()
     gnn: GnnSection = GnnSection()
     model: ModelSection = ModelSection()
+    store: StoreSection = StoreSection()
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")

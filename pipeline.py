@@ -26,7 +26,7 @@ from .config import ShopConfig, load_config
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ConfigError
+from .errors import ConfigError, StoreError
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
@@ -100,9 +100,9 @@ def open_workshop(
 
 
 @contextmanager
-def opened(url: str) -> Iterator[GraphStore]:
-    """A store that is closed whatever happens."""
-    store = open_store(url)
+def opened(workshop: Workshop) -> Iterator[GraphStore]:
+    """The shop's store, closed whatever happens."""
+    store = open_store(workshop.store_url, adopt=workshop.config.store.adopt)
     try:
         yield store
     finally:
@@ -111,9 +111,8 @@ def opened(url: str) -> Iterator[GraphStore]:
 
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
-    workshop.folder.mkdir(parents=True, exist_ok=True)
     graph_inputs, inputs = _inputs(workshop)
-    place = _made_from(workshop, inputs)
+    place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
@@ -169,7 +168,7 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
 
 def _inputs(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
-    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}})
+    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True})
     not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
     with closing(open_source(workshop.config)) as source:
         tables = source.digest()
@@ -194,6 +193,7 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
     """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
     start = time.perf_counter()
     config = workshop.config
+    workshop.folder.mkdir(parents=True, exist_ok=True)
     with closing(open_source(config)) as source:
         catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
     events = catalogue.interactions.num_rows
@@ -202,10 +202,11 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
     for (table, reason), rows in catalogue.rejected.items():
         workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
     start = time.perf_counter()
-    with opened(workshop.store_url) as store:
+    with opened(workshop) as store:
         if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
             workshop.say(f"{'graph':<9} unchanged, skipped")
         else:
+            _mark_done(workshop, "graph", "")  # from here to the end of the rebuild the store may hold anything
             counts = store.rebuild(catalogue.nodes, catalogue.edges)
             if graph_inputs is not None:
                 _mark_done(workshop, "graph", graph_inputs)
@@ -218,7 +219,11 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
 
 
 def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
-    counts = store.counts()
+    try:
+        store.generation()  # a graph in the middle of a change may have the right counts
+        counts = store.counts()
+    except StoreError:
+        return False
     nodes = {label: table.num_rows for label, table in catalogue.nodes.items()}
     edges = {key: table.num_rows for key, table in catalogue.edges.items()}
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,10 +18,13 @@ import neo4j
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 
 from ..errors import ConfigError, QueryError, StoreError
+from .store import without_password
 
 SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 CONNECT_S = 10.0  # a server that takes the connection and says nothing is as good as down
 RETRY_S = 30.0  # transient errors and deadlocks are tried again for so long
+DIALECT = "CYPHER 5"  # a server may have another default; later ones drop `id()`
+S = TypeVar("S")
 T = TypeVar("T")
 
 logging.getLogger("neo4j").addHandler(logging.NullHandler())  # its warnings would stand beside our one line
@@ -44,12 +48,14 @@ class Bolt:
     def read(
         self, text: str, parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 600.0
     ) -> list[neo4j.Record]:
-        """All records of one statement in a READ transaction; tried again when the fault is a passing one."""
+        """All records of one statement in a READ transaction."""
+        return self.reading(lambda transaction: list(ask(transaction, text, parameters)), timeout_s=timeout_s)
 
-        def work(transaction: neo4j.ManagedTransaction) -> list[neo4j.Record]:
-            return list(transaction.run(text, dict(parameters or {})))
-
-        with self.session(neo4j.READ_ACCESS) as session:
+    def reading(
+        self, work: Callable[[neo4j.ManagedTransaction], T], *, timeout_s: float = 600.0, fetch_size: int = -1
+    ) -> T:
+        """The result of `work` in one READ transaction; tried again when the fault is a passing one."""
+        with self.session(neo4j.READ_ACCESS, fetch_size) as session:
             return session.execute_read(neo4j.unit_of_work(timeout=timeout_s)(work))
 
     def write(self, work: Callable[[neo4j.ManagedTransaction], T], *, timeout_s: float = 600.0) -> T:
@@ -66,12 +72,17 @@ class Bolt:
             session.execute_read(lambda transaction: transaction.run("RETURN 1").consume())
             return " ".join(sorted(session.last_bookmarks().raw_values)) or secrets.token_hex()
 
+    def declare(self, text: str) -> None:
+        """Run a statement about constraints or indexes."""
+        with self.session(neo4j.WRITE_ACCESS) as session:
+            session.run(f"{DIALECT} {text}").consume()
+
     @contextmanager
-    def session(self, access: str) -> Iterator[neo4j.Session]:
+    def session(self, access: str, fetch_size: int = -1) -> Iterator[neo4j.Session]:
         """A session whose faults are ours: StoreError for the server, QueryError for the statement."""
         with self._faults():
             driver = self._connected()
-            with driver.session(database=self._database, default_access_mode=access, fetch_size=-1) as session:
+            with driver.session(database=self._database, default_access_mode=access, fetch_size=fetch_size) as session:
                 yield session
 
     def close(self) -> None:
@@ -92,7 +103,11 @@ class Bolt:
                 telemetry_disabled=True,
                 user_agent="catalograph",
             )
-            self._driver.verify_connectivity()
+            try:
+                self._driver.verify_connectivity()
+            except BaseException:
+                self.close()
+                raise
         return self._driver
 
     @contextmanager
@@ -100,30 +115,46 @@ class Bolt:
         try:
             yield
         except AuthError:
-            self.close()
             raise StoreError(f"{self.url}: NEO4J_USERNAME and NEO4J_PASSWORD are not accepted there") from None
         except (ConfigurationError, ValueError) as e:
             raise ConfigError(f"{self.url}: {_one_line(e)}") from None
         except DriverError as e:
-            self.close()
             raise StoreError(f"{self.url}: no answer ({_one_line(e)}); is the server up?") from None
         except Neo4jError as e:
             code = e.code or ""
             if "TransactionTimedOut" in code:
                 raise QueryError("the query took too long and was stopped; narrow it") from None
+            if "OutOfMemory" in code:
+                raise QueryError("the query took too much memory and was stopped; narrow it or add LIMIT") from None
             if ".Statement." in code:
                 raise QueryError(f"the query does not run: {_one_line(e)}") from None
             raise StoreError(f"{self.url}: {_one_line(e)}") from None
+
+
+def ask(
+    transaction: neo4j.ManagedTransaction, text: str, parameters: Mapping[str, Any] | None = None, **named: Any
+) -> neo4j.Result:
+    """Run one statement inside a transaction, in the dialect all our texts are written in."""
+    return transaction.run(f"{DIALECT} {text}", {**(parameters or {}), **named})
+
+
+def in_lanes(work: Callable[[S], T], items: Iterable[S], lanes: int) -> list[T]:
+    """`work` on every item, `lanes` at a time; what has not begun when one fails never does."""
+    pool = ThreadPoolExecutor(lanes)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _checked(url: str) -> tuple[str, str | None]:
     """The address for the driver, and the database."""
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.hostname:
-        raise ConfigError(f"no Neo4j address {_without_userinfo(url)!r}; write neo4j://HOST:PORT")
+        raise ConfigError(f"no Neo4j address {without_password(url)!r}; write neo4j://HOST:PORT")
     if "@" in parts.netloc:
         raise ConfigError(
-            f"{_without_userinfo(url)}: a URL is no place for credentials; set NEO4J_USERNAME and NEO4J_PASSWORD"
+            f"{without_password(url)}: a URL is no place for credentials; set NEO4J_USERNAME and NEO4J_PASSWORD"
         )
     try:
         _ = parts.port
@@ -131,11 +162,6 @@ def _checked(url: str) -> tuple[str, str | None]:
         raise ConfigError(f"no Neo4j address {url!r}: the port is no number") from None
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.scheme}://{parts.netloc}{query}", parts.path.strip("/") or None
-
-
-def _without_userinfo(url: str) -> str:
-    scheme, found, rest = url.rpartition("://")
-    return scheme + found + rest.rpartition("@")[2]
 
 
 def _credentials() -> tuple[str, str]:

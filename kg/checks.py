@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from ..errors import GraphError, did_you_mean
 from ..loaders.catalogue import EdgeKey
-from .schema import META, REVERSE, Schema
+from .schema import MARK, META, RETIRED, REVERSE, Schema
 from .store import Batch
 
-RESERVED = ("id", "source", "target", "_id", "_label", "_src", "_dst", "num_nodes", "edge_index", "ids")
+RESERVED = (MARK, "id", "source", "target", "_id", "_label", "_src", "_dst", "num_nodes", "edge_index", "ids")
 
 
 def check_graph(nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Schema:
@@ -23,7 +23,7 @@ def check_graph(nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]
         GraphError: naming the label or relation, the row and the value of the first broken rule.
     """
     schema = Schema.of(nodes, edges)
-    _check_names([META, *schema.nodes, *schema.relations()], "label or relation type")
+    _check_names([META, RETIRED, *schema.nodes, *schema.relations()], "label or relation type")
     for relation in schema.relations():
         if relation.startswith(REVERSE):
             raise GraphError(

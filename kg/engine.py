@@ -86,11 +86,6 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields)) if any(pa.types.is_decimal(f.type) for f in table.schema) else table
 
 
-def quoted(name: str) -> str:
-    """A label, relation or property for Cypher text; :mod:`.checks` has refused back-ticks."""
-    return f"`{name}`"
-
-
 def one_line(error: Exception) -> str:
     """The engine's message, short enough for a line."""
     return " ".join(str(error).split())[:200]

@@ -16,16 +16,31 @@ import pyarrow.parquet as pq
 import torch
 from torch_geometric.data import HeteroData
 
+from ..errors import StoreError
 from ..loaders.catalogue import HELD_OUT
 from .snapshot import REVERSE, IdMap, Snapshot
 from .store import GraphStore, numpy_of
+
+TRIES = 5  # to read a graph that others change meanwhile
 
 
 def export_snapshot(store: GraphStore, *, held_out: bool = False) -> Snapshot:
     """Everything the store holds; HELD_OUT interactions only when asked.
 
     The result depends on the graph alone: equal graphs give equal tensors and digests, whatever the store.
+
+    Raises:
+        StoreError: the graph did not stand still for long enough to be read as a whole.
     """
+    for _ in range(TRIES):
+        generation = store.generation()
+        snapshot = _exported(store, held_out)
+        if store.generation() == generation:
+            return snapshot
+    raise StoreError(f"the graph changed {TRIES} times while it was exported; try again later")
+
+
+def _exported(store: GraphStore, held_out: bool) -> Snapshot:
     schema, data, digest = store.schema(), HeteroData(), hashlib.sha256()
     ids: dict[str, IdMap] = {}
     for label in sorted(schema.nodes):

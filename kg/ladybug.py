@@ -22,10 +22,10 @@ from ..errors import QueryError, StoreError, UnknownIdError
 from ..loaders.catalogue import EdgeKey
 from . import worker
 from .checks import check_batch, check_graph
-from .engine import execute, opened, quoted
+from .engine import execute, opened
 from .ladybug_load import copy, count, create, holds_batch, merge, pattern, read_schema
 from .readonly import check
-from .schema import Schema
+from .schema import Schema, quoted
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
 
 
@@ -34,6 +34,7 @@ class LadybugStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._openings = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -116,6 +117,11 @@ class LadybugStore:
         schema = self.schema()
         return count(self._open(), schema)
 
+    def generation(self) -> int:
+        """An opened file stays what it is, whoever replaces it."""
+        self._open()
+        return self._openings
+
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
         """`id` and columns, sorted by id."""
         return self._nodes(label, columns).drop_columns(["__offset"])
@@ -174,6 +180,7 @@ class LadybugStore:
             if not self._path.is_file():
                 raise StoreError(f"{self._path}: no graph here; run `catalograph rebuild SHOP.toml` first")
             self._database = opened(self._path, read_only=True)
+            self._openings += 1
         return self._database
 
 

@@ -6,7 +6,6 @@ every end of an edge has a MATCH of its own (docs/decisions/0002-ladybug-pin.md)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +13,8 @@ import pyarrow as pa
 
 from ..errors import StoreError
 from ..loaders.catalogue import EdgeKey
-from .engine import ask, connected, execute, quoted
-from .schema import ARROW_TYPES, META, ColumnType, Schema
+from .engine import ask, connected, execute
+from .schema import ARROW_TYPES, META, ColumnType, Schema, quoted
 from .store import Batch, Counts
 
 TYPES: Mapping[ColumnType, str] = {"bool": "BOOL", "int64": "INT64", "float64": "DOUBLE", "string": "STRING"}
@@ -33,17 +32,13 @@ def create(database: Any, schema: Schema) -> None:
         execute(database, f"CREATE REL TABLE {quoted(relation)}({ends}{_declared(schema.unified(relation))})")
     execute(database, "CREATE MACRO type(r) AS label(r)")
     execute(database, "CREATE MACRO toInteger(x) AS CAST(x AS INT64)")
-    kept = {"nodes": schema.nodes, "edges": [[list(key), columns] for key, columns in schema.edges.items()]}
-    execute(database, f"CREATE (:{META} {{id: 'schema', value: $value}})", {"value": json.dumps(kept)})
+    execute(database, f"CREATE (:{META} {{id: 'schema', value: $value}})", {"value": schema.to_json()})
 
 
 def read_schema(database: Any) -> Schema | None:
     """What :func:`create` kept."""
     rows = execute(database, f"MATCH (m:{META} {{id: 'schema'}}) RETURN m.value AS value").to_pylist()
-    if not rows:
-        return None
-    kept = json.loads(rows[0]["value"])
-    return Schema(kept["nodes"], {EdgeKey(*key): columns for key, columns in kept["edges"]})
+    return Schema.from_json(rows[0]["value"]) if rows else None
 
 
 def copy(database: Any, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table], schema: Schema) -> None:

@@ -23,6 +23,7 @@ class MemoryStore:
         self._graph: nx.MultiDiGraph[tuple[str, str]] = nx.MultiDiGraph()
         self._schema: Schema | None = None
         self._batches: set[str] = set()
+        self._generation = 0
 
     def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
         """Replace the graph."""
@@ -46,6 +47,7 @@ class MemoryStore:
 
     def _write(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> None:
         """networkx adds what is new and updates the properties of what is there."""
+        self._generation += 1
         for label, table in nodes.items():
             self._graph.add_nodes_from(((label, row.pop("id")), row) for row in table.to_pylist())
         for key, table in edges.items():
@@ -64,6 +66,10 @@ class MemoryStore:
         schema = self.schema()
         nodes = {label: sum(node[0] == label for node in self._graph) for label in schema.nodes}
         return Counts(nodes, {key: len(self._edges(key)) for key in schema.edges})
+
+    def generation(self) -> int:
+        """How often it was written."""
+        return self._generation
 
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
         """`id` and columns, sorted by id."""

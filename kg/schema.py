@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,20 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 }
 REVERSE = "rev_"  # prefix of reverse relations in the export, as PyG's ToUndirected names them
 META = "CatalographMeta"  # the label a store may keep its own notes under
+MARK = "_generation"  # the property that tells what a store wrote from what others put beside it
+MARKED = f"{{}}.{MARK} IS NOT NULL"  # of a variable
+RETIRED = "CatalographRetired"  # the label of a node that had to go while others still hold on to it
+
+
+def quoted(name: str) -> str:
+    """A label, relation or property for Cypher text.
+
+    :mod:`.checks` has refused such names before they are stored; here they are refused once more, because what
+    stands in a store may have been put there by somebody else.
+    """
+    if "`" in name or "\\" in name:
+        raise GraphError(f"{name!r} cannot stand in a query; names have no back-tick and no backslash")
+    return f"`{name}`"
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,17 @@ class Schema:
             {label: _columns(table, ("id",), label) for label, table in nodes.items()},
             {key: _columns(table, ("source", "target"), key.relation) for key, table in edges.items()},
         )
+
+    @classmethod
+    def from_json(cls, text: str) -> Schema:
+        """What :meth:`to_json` wrote."""
+        kept = json.loads(text)
+        return cls(kept["nodes"], {EdgeKey(*key): columns for key, columns in kept["edges"]})
+
+    def to_json(self) -> str:
+        """As a store keeps it beside the graph."""
+        edges = [[list(key), columns] for key, columns in self.edges.items()]
+        return json.dumps({"nodes": self.nodes, "edges": edges})
 
     def relations(self) -> dict[str, list[EdgeKey]]:
         """The label pairs of each relation type."""

@@ -78,6 +78,14 @@ class GraphStore(Protocol):
         """How much it holds."""
         ...
 
+    def generation(self) -> int:
+        """Another number whenever what `nodes` and `edges` read has changed.
+
+        Raises:
+            StoreError: the graph is being changed at this moment, so no two readings belong together.
+        """
+        ...
+
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
         """`id` and the columns asked for, sorted by id (code point order)."""
         ...
@@ -103,6 +111,12 @@ class GraphStore(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def without_password(url: str) -> str:
+    """A store's URL as it may be shown, should somebody have put credentials into it."""
+    scheme, found, rest = url.rpartition("://")
+    return scheme + found + rest.rpartition("@")[2]
 
 
 def numpy_of(column: pa.ChunkedArray) -> np.ndarray:

@@ -7,11 +7,14 @@ from pathlib import Path
 from ..errors import ConfigError
 from .ladybug import LadybugStore
 from .memory import MemoryStore
-from .store import GraphStore
+from .store import GraphStore, without_password
 
 
-def open_store(url: str) -> GraphStore:
-    """`ladybug:PATH` (embedded, the default), or `memory:` (networkx, for tests and as the reference).
+def open_store(url: str, *, adopt: bool = False) -> GraphStore:
+    """`ladybug:PATH` (embedded, the default), `neo4j://HOST:PORT` or `bolt://HOST:PORT` (a server; with `+s` encrypted,
+    with `+ssc` by a certificate nobody vouches for), or `memory:` (networkx, for tests and as the reference).
+
+    adopt: whether nodes of others with our labels and ids may be taken over; only a server has any.
 
     Raises:
         ConfigError: the URL names no store we know.
@@ -21,4 +24,8 @@ def open_store(url: str) -> GraphStore:
         return MemoryStore()
     if scheme == "ladybug" and place:
         return LadybugStore(Path(place))
-    raise ConfigError(f"no store {url!r}; use ladybug:PATH or memory:")
+    if scheme.partition("+")[0] in ("neo4j", "bolt"):
+        from .neo4j import Neo4jStore  # noqa: PLC0415
+
+        return Neo4jStore(url, adopt=adopt)
+    raise ConfigError(f"no store {without_password(url)!r}; use ladybug:PATH, neo4j://HOST:PORT or memory:")

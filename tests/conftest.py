@@ -66,9 +66,22 @@ def neo4j_url(neo4j_server):
     """The address of an empty database."""
     bolt = Bolt(neo4j_server.url)
     with bolt.session("WRITE") as session:
-        session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10000 ROWS").consume()
+        for each in ("()-[x]->()", "(x)"):
+            session.run(f"MATCH {each} CALL (x) {{ DELETE x }} IN TRANSACTIONS OF 10000 ROWS").consume()
         for kind in ("CONSTRAINT", "INDEX"):
             for name in session.run(f"SHOW {kind} YIELD name, type WHERE type <> 'LOOKUP' RETURN name").value():
                 session.run(f"DROP {kind} `{name}`").consume()
     bolt.close()
     return neo4j_server.url
+
+
+@pytest.fixture
+def store_url(request, tmp_path):
+    """kind -> the URL of an empty store of that kind."""
+
+    def url(kind):
+        if kind == "neo4j":
+            return request.getfixturevalue("neo4j_url")
+        return "memory:" if kind == "memory" else f"ladybug:{tmp_path / 'graph.lbug'}"
+
+    return url

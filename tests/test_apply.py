@@ -43,9 +43,9 @@ def rebuild(store):
     return store.rebuild(nodes, edges)
 
 
-@pytest.fixture(params=["memory", "ladybug"])
-def store(request, tmp_path):
-    opened = open_store("memory:" if request.param == "memory" else f"ladybug:{tmp_path / 'graph.lbug'}")
+@pytest.fixture(params=["memory", "ladybug", "neo4j"])
+def store(request, store_url):
+    opened = open_store(store_url(request.param))
     rebuild(opened)
     yield opened
     opened.close()
@@ -138,10 +138,11 @@ IDS = st.lists(st.sampled_from("abcdefg"), unique=True, max_size=4)
 ENDS = st.lists(st.tuples(st.sampled_from("abcdefg"), st.sampled_from("xyz")), unique=True, max_size=6)
 
 
+@pytest.mark.parametrize("kind", ["ladybug", "neo4j"])
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(IDS, ENDS, IDS, IDS), min_size=1, max_size=3))
-def test_any_batches_leave_all_stores_alike(tmp_path, changes):
-    stores = [open_store("memory:"), open_store(f"ladybug:{tmp_path / 'graph.lbug'}")]
+def test_any_batches_leave_all_stores_alike(store_url, kind, changes):
+    stores = [open_store("memory:"), open_store(store_url(kind))]
     for each in stores:
         rebuild(each)
     for n, (written, ends, replaced, deleted) in enumerate(changes):

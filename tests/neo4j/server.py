@@ -52,7 +52,7 @@ class Server:
         """Fetch the jars if they are not there, start, and wait until Bolt answers."""
         install(self.version)
         self._configure()
-        if not (self.home / "data" / "dbms" / "auth.ini").exists() and not (self.home / "data" / "databases").exists():
+        if not any((self.home / "data" / place).exists() for place in ("dbms/auth.ini", "databases/system")):
             self.admin("dbms", "set-initial-password", self.password)
         arguments = [f"--home-dir={self.home}", f"--config-dir={self.home / 'conf'}", "--console-mode"]
         with (self.home / "logs" / "console.log").open("ab") as log:
