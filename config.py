@@ -89,11 +89,15 @@ class GraphSection(Section):
         return self
 
 
+Repeats = Literal["fail", "first"]  # of one id in several rows: an error, or the first row counts
+
+
 class ItemsSection(Section):
     """The item table. Without `file` or a [graph], items are the ones that occur in the interactions."""
 
     file: Path | None = None
     id: str = "item_id"
+    repeats: Repeats = "fail"
     label: Label = "Item"
     title: str | None = None  # the property shown to people; default: the id
     properties: dict[Name, Property] = {}
@@ -135,6 +139,16 @@ class AttributeSection(Section):
         if isinstance(self.bands, int) and self.bands < 2:
             raise ValueError(f"bands must be at least 2 (got {self.bands})")
         return self
+
+
+class NodesSection(Section):
+    """A table of another kind of node: suppliers, reviews, search queries …; [[edges]] link them."""
+
+    file: Path
+    label: Label
+    id: str
+    repeats: Repeats = "fail"
+    properties: dict[Name, Property] = {}
 
 
 class EdgesSection(Section):
@@ -297,9 +311,12 @@ class ShopConfig(Section):
     items: ItemsSection = ItemsSection()
     users: UsersSection = UsersSection()
     attributes: tuple[AttributeSection, ...] = ()
+    nodes: tuple[NodesSection, ...] = ()
     edges: tuple[EdgesSection, ...] = ()
     triples: tuple[TriplesSection, ...] = ()
-    interactions: InteractionsSection
+    interactions: InteractionsSection = (
+        InteractionsSection()
+    )  # left out: a catalogue to ask, with nothing to learn from
     split: SplitSection = SplitSection()
     baskets: BasketsSection | None = None
     relations: dict[Label, RelationSection] = {}
@@ -319,9 +336,16 @@ class ShopConfig(Section):
             raise ValueError("[baskets] needs interactions.time")
         if self.split.method == "time" and not timed:
             raise ValueError("split.method = 'time' needs interactions.time")
+        if self.evaluation.k > self.model.pool_size:
+            raise ValueError(f"evaluation.k ({self.evaluation.k}) is above model.pool_size ({self.model.pool_size})")
         if self.split.method == "last" and not (timed or self.interactions.position):
             raise ValueError("split.method = 'last' needs interactions.time or interactions.position")
         return self
+
+    @property
+    def has_interactions(self) -> bool:
+        """Whether there are events; else the shop is a catalogue alone."""
+        return self.interactions.file is not None or bool(self.interactions.relation)
 
     @property
     def has_item_table(self) -> bool:
@@ -333,9 +357,19 @@ class ShopConfig(Section):
         """Whether a table tells the users; else they are those of the log."""
         return self.users.file is not None or (self.graph is not None and self.interactions.file is None)
 
+    def _check_catalogue_alone(self) -> None:
+        if not self.has_item_table:
+            raise ValueError("the shop has neither items nor interactions; name items.file or interactions.file")
+        if self.split.method != "none":
+            raise ValueError("[split] needs [interactions]")
+        if self.items.derived:
+            raise ValueError("items.derived is computed from [interactions], which the shop does not have")
+
     def _check_sources(self) -> None:
         """What comes from a file and what from a live graph must be told apart."""
-        if self.graph is None:
+        if "interactions" not in self.model_fields_set:
+            self._check_catalogue_alone()
+        elif self.graph is None:
             if self.interactions.file is None:
                 raise ValueError("interactions.file is missing")
             if self.interactions.relation:

@@ -45,7 +45,7 @@ from .scoring.evidence import relations_of
 from .scoring.explain import pattern_of
 from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
-from .scoring.model import Ingredients, Model, fit
+from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
 from .scoring.report import render
 
 Say = Callable[[str], None]
@@ -64,6 +64,10 @@ class Workshop:
     full: bool = False
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
+
+    def line(self, stage: str, what: str, start: float) -> None:
+        """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
+        self.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
 
     @property
     def stages(self) -> Path:
@@ -117,6 +121,10 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
         for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
+    if not workshop.config.has_interactions:
+        encoded(workshop, *stored(workshop, graph_inputs))
+        workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
+        return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
     model, place = trained(workshop, world, inputs)
     start = time.perf_counter()
@@ -124,11 +132,11 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
     if world.test is not None:
         result = _evaluated(world, model, baselines=False, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
-        _line(workshop, "evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+        workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
     versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
-    _line(workshop, "publish", f"version {place.name}", start)
+    workshop.line("publish", f"version {place.name}", start)
     return {"version": place.name, "metrics": metrics, "bundle": str(place), "skipped": False}
 
 
@@ -142,7 +150,7 @@ def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]
     model = _fit(world, _indented(workshop))
     place = versions.write(_bundle(workshop, world, model, inputs), workshop.folder)
     told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
-    _line(workshop, "train", told, start)
+    workshop.line("train", told, start)
     return model, place
 
 
@@ -190,7 +198,13 @@ class World:
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
-    """Load, store (skipped when `graph_inputs` is what the store already holds), export, encode."""
+    """Load, store, export, encode."""
+    catalogue, snapshot = stored(workshop, graph_inputs, split=split)
+    return _world(workshop, catalogue, snapshot, encoded(workshop, catalogue, snapshot))
+
+
+def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
+    """Load, store (skipped when `graph_inputs` is what the store already holds), export."""
     start = time.perf_counter()
     config = workshop.config
     workshop.folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +212,7 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
         catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
     events = catalogue.interactions.num_rows
     rejected = sum(catalogue.rejected.values())
-    _line(workshop, "load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
     for (table, reason), rows in catalogue.rejected.items():
         workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
     start = time.perf_counter()
@@ -211,11 +225,23 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
             if graph_inputs is not None:
                 _mark_done(workshop, "graph", graph_inputs)
             total = f"{sum(counts.nodes.values()):,} nodes, {sum(counts.edges.values()):,} edges"
-            _line(workshop, "graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
+            workshop.line("graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
         start = time.perf_counter()
         snapshot = export_snapshot(store)
-    _line(workshop, "export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
-    return _world(workshop, catalogue, snapshot)
+    workshop.line("export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
+    return catalogue, snapshot
+
+
+def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> np.ndarray | None:
+    """M(s), float32 [item, dim], or None where nothing names a text."""
+    config, start = workshop.config, time.perf_counter()
+    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    if not fields:
+        return None
+    texts = compose(snapshot, catalogue.item_label, fields)
+    vectors = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
+    workshop.line("encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
+    return np.asarray(vectors)
 
 
 def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
@@ -229,14 +255,8 @@ def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges
 
 
-def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
-    config, start = workshop.config, time.perf_counter()
-    text = None
-    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
-    if fields:
-        texts = compose(snapshot, catalogue.item_label, fields)
-        text = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
-        _line(workshop, "encode", f"{len(texts):,} items, {text.shape[1]} dimensions", start)
+def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> World:
+    config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions
@@ -249,18 +269,12 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     return World(catalogue, snapshot, given, test, pairs)
 
 
-def _learner(
-    workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None
-) -> Callable[..., RelationVectors | None]:
+def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
     settings = workshop.config.gnn
 
-    def learn(seen: InteractionLog, fold: Fold | None, start: RelationVectors | None) -> RelationVectors | None:
+    def learn(seen: InteractionLog, valid: Answers | None, start: RelationVectors | None) -> RelationVectors | None:
         if settings.model == "none":
             return None
-        valid = None
-        if fold is not None:
-            coo = fold.held_out[fold.users[:1_000]].tocoo()
-            valid = (fold.users[:1_000][coo.row], coo.col.astype(np.int64))
         return train_relational(
             snapshot.data,
             catalogue.item_label,
@@ -339,7 +353,7 @@ def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[
             learn_vectors=_learner(workshop, catalogue, snapshot, text),
         )
         result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
-        _line(workshop, "ablation", f"graph {name}: {_short(result.rows[0])}", start)
+        workshop.line("ablation", f"graph {name}: {_short(result.rows[0])}", start)
         yield name, result
 
 
@@ -399,10 +413,6 @@ def _mark_done(workshop: Workshop, stage: str, digest: str) -> None:
     part = workshop.stages.with_suffix(".part")
     part.write_text(json.dumps(workshop.done), encoding="utf-8")
     os.replace(part, workshop.stages)
-
-
-def _line(workshop: Workshop, stage: str, what: str, start: float) -> None:
-    workshop.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
 
 
 def _short(row: object) -> str:

@@ -10,8 +10,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,17 +21,21 @@ from filelock import FileLock, Timeout
 
 from ..errors import QueryError, StoreError, UnknownIdError
 from ..loaders.catalogue import EdgeKey
+from . import ladybug_writeback as writeback
 from . import worker
 from .checks import check_batch, check_graph
 from .engine import execute, opened
-from .ladybug_load import copy, count, create, holds_batch, merge, pattern, read_schema
+from .ladybug_load import copy, count, count_edges, create, holds_batch, merge, pattern, read_schema
 from .readonly import check
 from .schema import Schema, quoted
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
+from .writeback import TABLE, Publication, Published, check_publication, renewed, within_graph
 
 
 class LadybugStore:
     """A graph in one file."""
+
+    dialect: ClassVar[str] = "ladybug"
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -142,7 +147,7 @@ class LadybugStore:
         source_row, target_row = (self._row_of_offset(label) for label in (key.source, key.target))
         wanted = "".join(f", r.{quoted(name)} AS c{n}" for n, name in enumerate(columns))
         table = execute(self._open(), f"MATCH {pattern(key)} RETURN offset(id(a)) AS s, offset(id(b)) AS t{wanted}")
-        counted = execute(self._open(), f"MATCH {pattern(key)} RETURN count(*) AS n")["n"][0].as_py()
+        counted = count_edges(self._open(), key)
         if counted != table.num_rows:
             raise StoreError(f"{self._path}: {key.relation} has {counted} edges, {table.num_rows} came out")
         source, target = source_row[table["s"].to_numpy()], target_row[table["t"].to_numpy()]
@@ -169,6 +174,42 @@ class LadybugStore:
         self.schema()  # a missing or broken file is told apart from a bad query
         return worker.ask(self._path, check(text, parameters), parameters, timeout_s=timeout_s, max_rows=max_rows)
 
+    def publish(self, publication: Publication) -> Published:
+        """See :class:`~catalograph.kg.store.GraphStore`; lists only, for the engine has no vector index."""
+        with self._locked():
+            self.close()  # another process may have changed the graph since we opened it
+            check_publication(publication, self.schema())
+            before = self._lists()
+            lists = {
+                key: renewed(before.get(key, TABLE.empty_table()), ranked, publication.version)
+                for key, ranked in within_graph(publication, lambda label: self.nodes(label)["id"])[0].items()
+            }
+            if lists != before:
+                with self._replacing(keep=True) as database:
+                    writeback.write(database, publication.version, lists)
+        published = self.published()
+        assert published is not None
+        return published
+
+    def _lists(self) -> dict[EdgeKey, pa.Table]:
+        """What is published now, by source and rank."""
+        published = self.published()
+        keys = [] if published is None else published.edges
+        by_place = [("source", "ascending"), ("rank", "ascending")]
+        return {key: writeback.read_list(self._open(), key).sort_by(by_place) for key in keys}
+
+    def published(self) -> Published | None:
+        """Read back from the file itself."""
+        return writeback.read_published(self._open())
+
+    def withdraw(self) -> None:
+        """Drop the tables in a copy of the file that is swapped in."""
+        with self._locked():
+            self.close()
+            if self.published() is not None:
+                with self._replacing(keep=True) as database:
+                    writeback.remove(database)
+
     def close(self) -> None:
         """Let go of the file."""
         if self._database is not None:
@@ -185,9 +226,9 @@ class LadybugStore:
 
 
 def _remove(path: Path) -> None:
-    """A file and what the engine keeps beside it."""
-    for suffix in ("", ".wal", ".shadow", ".tmp"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    """A file and what the engine keeps beside it: with what a full disk left there it would not open a new one."""
+    for found in (path, *path.parent.glob(f"{escape(path.name)}.*")):
+        found.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

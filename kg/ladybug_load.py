@@ -57,8 +57,12 @@ def copy(database: Any, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, p
 def count(database: Any, schema: Schema) -> Counts:
     """Nodes per label and edges per relation, counted by the engine."""
     nodes = {label: _number(database, f"MATCH (n:{quoted(label)}) RETURN count(*) AS n") for label in schema.nodes}
-    edges = {key: _number(database, f"MATCH {pattern(key)} RETURN count(*) AS n") for key in schema.edges}
-    return Counts(nodes, edges)
+    return Counts(nodes, {key: count_edges(database, key) for key in schema.edges})
+
+
+def count_edges(database: Any, key: EdgeKey) -> int:
+    """The edges of one relation, counted by the engine."""
+    return _number(database, f"MATCH {pattern(key)} RETURN count(*) AS n")
 
 
 def holds_batch(database: Any, id_: str) -> bool:

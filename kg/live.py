@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from ..config import EdgesSection, ShopConfig, is_label
+from ..config import EdgesSection, NodesSection, ShopConfig, is_label
 from ..errors import ConfigError, DataError, did_you_mean
 from ..loaders.checks import Origin, Rejects, Sheet
 from ..loaders.source import Columns, Files
@@ -74,6 +74,10 @@ class LiveGraph:
         last = [pl.col(name).last() for name in (ROW, *columns)]
         pairs = sheet.frame.sort(ROW).group_by("source", "target").agg(*last, count=pl.len().cast(pl.Int64))
         return sheet.with_frame(pairs.sort("source", "target"))
+
+    def nodes(self, section: NodesSection, columns: Columns, rejects: Rejects) -> Sheet:
+        """Of the section's file: what the graph itself holds needs no section."""
+        return self._files.nodes(section, columns, rejects)
 
     def names(self, label: str) -> pl.DataFrame | None:
         """What the nodes of a label are called; of nodes with one id, what the oldest is."""

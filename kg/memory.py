@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from typing import ClassVar
 
 import networkx as nx
 import numpy as np
@@ -14,10 +15,13 @@ from ..loaders.catalogue import EdgeKey
 from .checks import check_batch, check_graph
 from .schema import ARROW_TYPES, Schema
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
+from .writeback import Publication, Published
 
 
 class MemoryStore:
     """Nodes are (label, id), edges carry their relation as key."""
+
+    dialect: ClassVar[str] = "none"
 
     def __init__(self) -> None:
         self._graph: nx.MultiDiGraph[tuple[str, str]] = nx.MultiDiGraph()
@@ -117,6 +121,16 @@ class MemoryStore:
     ) -> pa.Table:
         """Not here."""
         raise QueryError("the store in memory speaks no Cypher; use ladybug:PATH")
+
+    def publish(self, publication: Publication) -> Published:
+        """Not here."""
+        raise StoreError("the store in memory ends with the command; publish to ladybug:PATH or a server")
+
+    def published(self) -> None:
+        """Nothing is."""
+
+    def withdraw(self) -> None:
+        """Nothing is published."""
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,13 +1,13 @@
 """The store on a Neo4j server, in production: a graph beside those of others, one shop per database.
 
 Readers never wait: a rebuild writes into the graph they read and sweeps afterwards. `generation` tells when what they
-read has moved. Why and how: docs/decisions/0006-neo4j-generations.md.
+read has moved. Why and how: docs/decisions/0007-neo4j-generations.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ..errors import QueryError, StoreError, UnknownIdError
 from ..loaders.catalogue import EdgeKey
-from . import neo4j_batch, neo4j_read, neo4j_rebuild
+from . import neo4j_batch, neo4j_read, neo4j_rebuild, neo4j_writeback
 from .bolt import Bolt
 from .checks import check_graph
 from .neo4j_answer import answer
@@ -23,6 +23,7 @@ from .neo4j_notes import Notes, read_notes
 from .readonly import check
 from .schema import ARROW_TYPES, Schema
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
+from .writeback import Publication, Published, check_publication, within_graph
 
 TRIES = 5  # to read something that does not change meanwhile
 T = TypeVar("T")
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 class Neo4jStore:
     """The graph of one shop in one database of a Neo4j 5.26 or 2025 server, Community or Enterprise."""
+
+    dialect: ClassVar[str] = "neo4j"
 
     def __init__(self, url: str, *, adopt: bool = False) -> None:
         """Connects at the first use; `adopt` takes over nodes of others that have our labels and ids."""
@@ -155,6 +158,36 @@ class Neo4jStore:
     ) -> pa.Table:
         """Typed text, behind the gate, in a transaction that may only read."""
         return answer(self._bolt, check(text, parameters), parameters, timeout_s=timeout_s, max_rows=max_rows)
+
+    def publish(self, publication: Publication) -> Published:
+        """See :class:`~catalograph.kg.store.GraphStore`; a reader finds some lists old and some new meanwhile.
+
+        Raises:
+            StoreError: also when it was broken off; publishing again ends it.
+        """
+        notes = self._notes()
+        check_publication(publication, self._schema_of(notes))
+        if notes.unfinished:
+            raise StoreError(f"{self._bolt.url}: {notes.complaint}")
+        lists, vectors = within_graph(publication, lambda label: self.nodes(label)["id"])
+        try:
+            neo4j_writeback.publish(self._bolt, publication.version, lists, vectors, notes)
+        except QueryError as e:
+            raise StoreError(f"{self._bolt.url}: not published to the end ({e}); run it again") from None
+        published = self.published()
+        assert published is not None
+        return published
+
+    def published(self) -> Published | None:
+        """As noted, counted in the graph."""
+        return neo4j_writeback.read_published(self._bolt)
+
+    def withdraw(self) -> None:
+        """Remove it list by list; broken off, it is ended by running it again."""
+        try:
+            neo4j_writeback.withdraw(self._bolt, self._notes())
+        except QueryError as e:
+            raise StoreError(f"{self._bolt.url}: not taken out to the end ({e}); run it again") from None
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -1,7 +1,7 @@
 """The statements that change a Neo4j graph, for rebuilds and batches alike.
 
 What we write carries the generation it was last written in (MARK); whatever has none belongs to others and is never
-touched. Why it is done so: docs/decisions/0006-neo4j-generations.md.
+touched. Why it is done so: docs/decisions/0007-neo4j-generations.md.
 """
 
 from __future__ import annotations

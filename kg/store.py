@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ..loaders.catalogue import EdgeKey
 from .schema import Schema
+from .writeback import Publication, Published
 
 Scalar = str | int | float | bool | None
 Parameters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Sequence[float]]
@@ -53,6 +54,8 @@ class Batch:
 
 class GraphStore(Protocol):
     """What the rest of the package may ask of a graph database. Every implementation passes tests/test_store.py."""
+
+    dialect: ClassVar[str]  # "ladybug", "neo4j": which text of a named query it gets where there are two
 
     def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
         """Replace the whole graph; readers see the old or the new one.
@@ -106,6 +109,24 @@ class GraphStore(Protocol):
         Raises:
             QueryError: the gate refuses it, it does not parse, runs too long or answers too much.
         """
+        ...
+
+    def publish(self, publication: Publication) -> Published:
+        """Put a model's lists and vectors beside the graph, in place of the ones published before.
+
+        A source's list is replaced whole; publishing the same again changes nothing. Returns what then stands there.
+
+        Raises:
+            GraphError: the graph has relations or properties of that name itself, or none of the ids.
+        """
+        ...
+
+    def published(self) -> Published | None:
+        """What of a publication stands beside the graph; `schema`, `counts` and the export do not show it."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take the publication away: the graph is as if nothing had been published."""
         ...
 
     def close(self) -> None:

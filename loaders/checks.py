@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ..config import PropertyType
+from ..config import PropertyType, Repeats
 from ..errors import DataError, did_you_mean
 from .tables import ROW, TimeUnit, read_table, text, value
 
@@ -114,9 +114,11 @@ class Sheet:
             sheet = sheet.check(name, sheet.frame[name].is_null(), "is empty; every row needs one")
         return sheet
 
-    def unique(self, name: str) -> Sheet:
-        """Rows whose id is there and stands for the first time."""
+    def unique(self, name: str, repeats: Repeats = "fail") -> Sheet:
+        """Rows whose id is there and stands for the first time; `repeats` says whether others are an error."""
         sheet = self.present(name)
+        if repeats == "first":
+            return sheet.with_frame(sheet.frame.unique(subset=name, keep="first", maintain_order=True))
         return sheet.check(name, ~sheet.frame[name].is_first_distinct(), "stands twice; ids must be unique")
 
     def known(self, name: str, ids: pl.Series, what: str) -> Sheet:

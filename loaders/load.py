@@ -14,8 +14,8 @@ from .baskets import bought_together
 from .catalogue import HELD_OUT, INTERACTED, Catalogue, EdgeKey
 from .checks import Rejects
 from .edges import edge_table
-from .interactions import pairs, read_events
-from .nodes import RAW, item_table, log_columns, user_table, with_derived
+from .interactions import no_events, pairs, positive, read_events
+from .nodes import RAW, item_table, log_columns, node_table, user_table, with_derived
 from .source import Files, Source
 from .triples import triples
 
@@ -35,23 +35,17 @@ def load_catalogue(
     _check_settings(config)
     source = source if source is not None else Files(config)
     rejects = Rejects(config.shop.on_bad_rows == "quarantine")
-    log = read_events(config, source, split, log_columns(config), rejects)
-    items = item_table(config, source, log.frame, rejects)
-    if config.has_item_table:
-        log = log.known("item", items["id"], "item")
-    events = log.frame
-    train = events.filter(pl.col("part") == "train")
-    if train.is_empty():
-        raise DataError(f"{log.origin.place}: no training event is left after the checks")
-    items = with_derived(config, items, train)
-    properties = [name for name in items.columns if not name.startswith(RAW)]
-    nodes: Nodes = {
-        config.items.label: items.select(properties),
-        config.users.label: user_table(config, source, events, train, rejects),
-    }
+    if config.has_interactions:
+        items, events, users = _with_log(config, source, split, rejects)
+        nodes: Nodes = {config.items.label: _declared(items), config.users.label: users}
+    else:
+        events = no_events()
+        items = item_table(config, source, events, rejects)
+        nodes = {config.items.label: _declared(items)}
     edges: Edges = {}
     _add_knowledge(config, source, nodes, edges, items, rejects)
-    _add_interactions(config, edges, events, train)
+    if config.has_interactions:
+        _add_interactions(config, edges, events)
     if quarantine is not None:
         rejects.write(quarantine)
     return Catalogue(
@@ -64,6 +58,31 @@ def load_catalogue(
         frozenset({config.baskets.relation} if config.baskets else ()),
         rejects.counts,
     )
+
+
+def _with_log(
+    config: ShopConfig, source: Source, split: int, rejects: Rejects
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Items with their derived properties, the events of known items, and the users."""
+    log = read_events(config, source, split, log_columns(config), rejects)
+    items = item_table(config, source, log.frame, rejects)
+    if config.has_item_table:
+        log = log.known("item", items["id"], "item")
+    train = _training(log.frame)
+    if train.is_empty():
+        raise DataError(f"{log.origin.place}: no training event is left after the checks")
+    if positive(train).is_empty():
+        raise DataError(f"{log.origin.place}: no training row is labelled 1; only those are history")
+    users = user_table(config, source, log.frame, train, rejects)
+    return with_derived(config, items, train), log.frame, users
+
+
+def _training(events: pl.DataFrame) -> pl.DataFrame:
+    return events.filter(pl.col("part") == "train")
+
+
+def _declared(items: pl.DataFrame) -> pl.DataFrame:
+    return items.select(name for name in items.columns if not name.startswith(RAW))
 
 
 def _check_settings(config: ShopConfig) -> None:
@@ -86,8 +105,14 @@ def _check_settings(config: ShopConfig) -> None:
 def _add_knowledge(
     config: ShopConfig, source: Source, nodes: Nodes, edges: Edges, items: pl.DataFrame, rejects: Rejects
 ) -> None:
-    """What is known about the items: attributes in columns, ready graphs, relations."""
+    """What is known about the items: other nodes, attributes in columns, ready graphs, relations."""
     label = config.items.label
+    for kind in config.nodes:
+        if kind.label in nodes:
+            raise ConfigError(
+                f"nodes.{kind.label}: the shop has {kind.label} nodes already; give the label another name"
+            )
+        nodes[kind.label] = node_table(source, kind, rejects)
     for section in config.attributes:
         column = section.column if section.column in items.columns else RAW + section.column
         if column not in items.columns:
@@ -100,8 +125,8 @@ def _add_knowledge(
         _merge(nodes, edges, *edge_table(config, source, relation, nodes, rejects))
 
 
-def _add_interactions(config: ShopConfig, edges: Edges, events: pl.DataFrame, train: pl.DataFrame) -> None:
-    user, item = config.users.label, config.items.label
+def _add_interactions(config: ShopConfig, edges: Edges, events: pl.DataFrame) -> None:
+    user, item, train = config.users.label, config.items.label, _training(events)
     edges[EdgeKey(user, INTERACTED, item)] = pairs(train)
     held_out = events.filter(pl.col("part") != "train")
     if held_out.height:
@@ -110,7 +135,7 @@ def _add_interactions(config: ShopConfig, edges: Edges, events: pl.DataFrame, tr
         key = EdgeKey(item, config.baskets.relation, item)
         if key in edges:
             raise ConfigError(f"baskets.relation {key.relation!r} is in the shop's graph already; choose another name")
-        edges[key] = bought_together(train, config.baskets)
+        edges[key] = bought_together(positive(train), config.baskets)
 
 
 def _merge(nodes: Nodes, edges: Edges, more_nodes: Nodes, more_edges: Edges) -> None:

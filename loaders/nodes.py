@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from ..config import Property, PropertyType, ShopConfig
+from ..config import NodesSection, Property, PropertyType, Repeats, ShopConfig
 from .checks import Rejects, Sheet
 from .source import Columns, Source
 
@@ -43,16 +43,22 @@ def item_table(config: ShopConfig, source: Source, events: pl.DataFrame, rejects
     sheet = source.items({**_columns(section.properties), **raw}, rejects)
     if sheet is None:
         return events.select(pl.col("item").alias("id")).unique().sort("id")
-    sheet = _typed(sheet, section.properties)
+    sheet = _typed(sheet, section.properties, section.repeats)
     for name, (_, kind) in raw.items():
         if not isinstance(sheet.frame.schema[name], pl.List):
             sheet = sheet.typed(name, kind)
     return sheet.frame.select("id", *section.properties, *raw).sort("id")
 
 
-def _typed(sheet: Sheet, properties: Mapping[str, Property]) -> Sheet:
+def node_table(source: Source, section: NodesSection, rejects: Rejects) -> pl.DataFrame:
+    """id and properties of one [[nodes]], sorted by id."""
+    sheet = source.nodes(section, _columns(section.properties), rejects)
+    return _typed(sheet, section.properties, section.repeats).frame.select("id", *section.properties).sort("id")
+
+
+def _typed(sheet: Sheet, properties: Mapping[str, Property], repeats: Repeats = "fail") -> Sheet:
     """A unique id and typed properties."""
-    sheet = sheet.typed("id").unique("id")
+    sheet = sheet.typed("id").unique("id", repeats)
     for name, spec in properties.items():
         sheet = sheet.typed(name, spec.type)
     return sheet

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import polars as pl
 
-from ..config import EdgesSection, PropertyType, ShopConfig
+from ..config import EdgesSection, NodesSection, PropertyType, ShopConfig
 from .checks import Rejects, Sheet
 
 Columns = Mapping[str, tuple[str, PropertyType]]  # name here -> name at the source, and what it will be read as
@@ -36,6 +36,10 @@ class Source(Protocol):
 
     def edges(self, section: EdgesSection, columns: Columns, rejects: Rejects) -> Sheet:
         """`source`, `target` and the columns of one relation; `count` where the source knows repeated pairs."""
+        ...
+
+    def nodes(self, section: NodesSection, columns: Columns, rejects: Rejects) -> Sheet:
+        """`id` and the columns of the nodes of one [[nodes]]."""
         ...
 
     def names(self, label: str) -> pl.DataFrame | None:
@@ -85,6 +89,10 @@ class Files:
         ends = {"source": section.source or self._config.items.id, "target": section.target}
         return self._read(section.file, ends, columns, rejects)
 
+    def nodes(self, section: NodesSection, columns: Columns, rejects: Rejects) -> Sheet:
+        """Of the section's file."""
+        return self._read(section.file, {"id": section.id}, columns, rejects)
+
     def names(self, label: str) -> pl.DataFrame | None:
         """Files tell ids alone."""
         return None
@@ -92,7 +100,8 @@ class Files:
     def digest(self) -> str:
         """SHA-256 over the files shop.toml names, [[triples]] included; a missing one counts as empty."""
         config = self._config
-        files = [config.items.file, config.users.file, config.interactions.file, *(e.file for e in config.edges)]
+        files = [config.items.file, config.users.file, config.interactions.file]
+        files += [section.file for section in (*config.nodes, *config.edges)]
         for triples in config.triples:
             files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]
         digest = hashlib.sha256()

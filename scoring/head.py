@@ -17,6 +17,7 @@ from .pool import Pool, softmax_loss
 KINDS: Mapping[str, type[Linear] | type[Gated]] = {"linear": Linear, "gated": Gated, "mlp": Mlp}
 DECAY = {"linear": 1e-3, "gated": 1e-3, "mlp": 1e-2}  # AdamW's weight decay
 CONSTANT_RATE, NETWORK_RATE = 0.03, 0.003
+LEAST = 50  # steps of training
 ROWS = 512  # users whose parts are computed at once
 
 
@@ -100,6 +101,8 @@ def _starts(values: np.ndarray) -> range:
 def fit_head(kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: int = 128) -> Head:
     """Softmax over each user's pool. AdamW, learning rates falling linearly to 0.
 
+    `epochs` times through the users, more often where that makes fewer than LEAST steps: a small shop's head would
+    hardly move from where it starts.
     Equal seeds give equal heads; the generator of the caller is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
@@ -109,7 +112,9 @@ def fit_head(kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: i
         network = [p for name, p in net.named_parameters() if name != "constant"]
         groups = [{"params": constant, "lr": CONSTANT_RATE}, {"params": network, "lr": NETWORK_RATE}]
         optimizer = torch.optim.AdamW(groups[: 1 + bool(network)], weight_decay=DECAY[kind])
-        steps = epochs * max(-(-len(sample.target) // batch), 1)
+        steps_per_epoch = max(-(-len(sample.target) // batch), 1)
+        epochs = max(epochs, -(-LEAST // steps_per_epoch))
+        steps = epochs * steps_per_epoch
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
         values, features, peak, target = map(
             torch.from_numpy, (sample.values, sample.context.features, sample.context.peak, sample.target)

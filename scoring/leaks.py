@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from ..gnn.walks import informative
 from .evidence import Relation, histories_of
 from .folds import Fold
 from .metrics import bootstrap_interval
@@ -53,15 +54,16 @@ def linkages(relations: tuple[Relation, ...], test: Fold, train: Fold, declared:
 def shares(relation: Relation, fold: Fold) -> np.ndarray:
     """float64 [user]: of all pairs (item of the history, held-out item), the share that is linked.
 
-    Linked: both have an entity in common, or the one names the other. A share of pairs, so that the length of a
-    history alone changes nothing.
+    Linked: both have an entity in common that the walks use too (one that everybody has says nothing), or the one
+    names the other. A share of pairs, so that the length of a history alone changes nothing.
     """
+    members = sp.csr_matrix(informative(sp.csr_matrix(relation.members.T)).T)
     seen, users = histories_of(fold.seen).matrix(), fold.users[:USERS]
     links = None if relation.links is None else sp.csr_matrix(relation.links + relation.links.T)
     found = np.empty(len(users))
     for place, user in enumerate(users):
         history, asked = seen[[user]].indices, fold.held_out[[user]].indices
-        met = relation.members[history] @ relation.members[asked].T
+        met = members[history] @ members[asked].T
         if links is not None:
             met = met + links[history][:, asked]
         found[place] = np.count_nonzero(met.toarray()) / (len(history) * len(asked))

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..config import ShopConfig
+from ..errors import ConfigError
 from ..kg.log import InteractionLog
 from .boosted import BoostedHead
 from .context import Context, item_features, user_features
@@ -27,15 +28,19 @@ if TYPE_CHECKING:
     from ..gnn.train import RelationVectors
 
 Say = Callable[[str], None]
+STOP_USERS = 1_000  # whose answers say when to stop training relation vectors
+
+
+Answers = tuple[np.ndarray, np.ndarray]  # users and items, int64 [n] each: pairs that were held out
 
 
 class LearnVectors(Protocol):
     """Fits relation vectors on a log of training events, or returns None when the shop wants none."""
 
     def __call__(
-        self, seen: InteractionLog, fold: Fold | None, start: RelationVectors | None
+        self, seen: InteractionLog, valid: Answers | None, start: RelationVectors | None
     ) -> RelationVectors | None:
-        """Fit on `seen`; `fold` brings validation pairs, `start` weights of an earlier cut."""
+        """Fit on `seen`; `valid` stops the training, `start` brings the weights of an earlier cut."""
         ...
 
 
@@ -90,7 +95,12 @@ class Model:
         """items int64 [user, k] (-1 where fewer remain), scores float32 [user, k], contributions [user, k, term].
 
         `only`, bool [item], filters what is shown and changes no score.
+
+        Raises:
+            ConfigError: k is above the size of the pool.
         """
+        if k > self.pool_size:
+            raise ConfigError(f"k = {k} is more than the {self.pool_size} items the head ranks; raise model.pool_size")
         pool = fill(scorable, users, self.blend, self.pool_size, only)
         places, items, scores = rank_pool(self.head, pool, k)
         values = np.take_along_axis(pool.values, places[:, :, None], 1)
@@ -140,16 +150,53 @@ def scorable_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn
 
 def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     """Choose blend and head on the check users, fit the head on all folds, rebuild the terms on the whole log."""
-    start, settings = time.perf_counter(), given.config.model
+    start = time.perf_counter()
+    rehearsal = rehearse(given, say)
+    kind, validation = choose_head(given, rehearsal)
+    say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
+    everybody = Sample.joined([rehearsal.sample, Sample.of(rehearsal.checked, rehearsal.answers)])
+    head = fit_head(kind, everybody, seed=given.seed)  # choices are made: the check users may teach too
+    del everybody
+    report = rehearsal.report | {"head": kind, "heads": validation, "validation": validation[kind]}
+    report["weights"] = dict(zip(report["terms"], _weights(head, rehearsal.checked), strict=True))
+    model = rebuilt(given, rehearsal.blend, head, rehearsal.vectors, report)
+    report["fit_s"] = round(time.perf_counter() - start, 2)
+    return model
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The folds played through: what heads learn from, and the pools of the check users they are judged on.
+
+    blend: float64 [term]. held_out: sparse [check user, item]. vectors: R_s of the newest fold. report: on the way.
+    """
+
+    blend: np.ndarray
+    sample: Sample
+    checked: Pool
+    held_out: sp.csr_matrix
+    vectors: RelationVectors | None
+    report: dict[str, Any]
+
+    @property
+    def answers(self) -> np.ndarray:
+        """bool [check user, pool]: what of their pools is held out."""
+        return is_held_out(self.checked.items, self.held_out)
+
+
+def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
+    """Fit terms on every fold, choose the blend, and pool the users who teach and those who check."""
+    settings = given.config.model
     folds = training_folds(given.log, given.config.split, settings.folds)
     roles = roles_of(folds, settings.check_users)
-    vectors = vectors_of_folds(given, folds, say)
+    vectors = vectors_of_folds(given, folds, roles)
 
     def at(number: int) -> Scorable:
         return scorable_at(given, folds[number].seen, folds[number].now, vectors[number])
 
     scorables = {number: at(number) for number in {0, roles.teacher}}
     report: dict[str, Any] = {"terms": [term.name for term in scorables[0].terms]}
+    report["gnn"] = [list(found.validation) for found in vectors if found is not None]
     report["pool"], blend, report["pool_recall"] = choose_blend(
         Question(scorables[roles.teacher], folds[roles.teacher].held_out, roles.pupils),
         Question(scorables[0], folds[0].held_out, roles.check),
@@ -164,19 +211,10 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
         users = np.setdiff1d(fold.users, roles.check) if number == 0 or not roles.in_time else fold.users
         users = np.random.default_rng(number).permutation(users)[: settings.fit_users]
         if len(users):
-            samples.append(_sample(fill(scorable, users, blend, settings.pool_size), fold, users))
+            pool = fill(scorable, users, blend, settings.pool_size)
+            samples.append(Sample.of(pool, is_held_out(pool.items, fold.held_out[users])))
             say(f"fold {number + 1} of {len(folds)}: {len(samples[-1].target)} of {len(users)} users teach the head")
-    kind, validation = choose_head(given, Sample.joined(samples), checked, folds[0].held_out[roles.check])
-    report |= {"head": kind, "heads": validation, "validation": validation[kind]}
-    say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
-    samples.append(_sample(checked, folds[0], roles.check))  # choices are made: the check users may teach too
-    head = fit_head(kind, Sample.joined(samples), seed=given.seed)
-    del samples
-    report["weights"] = dict(zip(report["terms"], _weights(head, checked), strict=True))
-    report["gnn"] = [list(found.validation) for found in vectors if found is not None]
-    model = rebuilt(given, blend, head, vectors[0], report)
-    report["fit_s"] = round(time.perf_counter() - start, 2)
-    return model
+    return Rehearsal(blend, Sample.joined(samples), checked, folds[0].held_out[roles.check], vectors[0], report)
 
 
 @dataclass(frozen=True)
@@ -201,15 +239,13 @@ def roles_of(folds: list[Fold], check_users: int) -> Roles:
     return Roles(0, newest[held:], newest[:held], False)
 
 
-def choose_head(
-    given: Ingredients, sample: Sample, checked: Pool, held_out: sp.csr_matrix
-) -> tuple[str, dict[str, dict[str, float]]]:
+def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str, dict[str, float]]]:
     """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there."""
     wanted, k = given.config.model.head, given.config.evaluation.k
     found = {}
     for kind in KINDS if wanted == "auto" else (wanted,):
-        head = fit_head(kind, sample, seed=given.seed)
-        measured = rank_metrics(rank_pool(head, checked, k)[1], held_out, k)
+        head = fit_head(kind, rehearsal.sample, seed=given.seed)
+        measured = rank_metrics(rank_pool(head, rehearsal.checked, k)[1], rehearsal.held_out, k)
         found[kind] = {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}
     return max(found, key=lambda kind: found[kind][f"ndcg@{k}"]), found
 
@@ -244,14 +280,28 @@ def _lengths(gnn: RelationVectors) -> dict[str, float]:
     return {name: float(mean) for name, mean in zip(gnn.relations, length, strict=True)}
 
 
-def vectors_of_folds(given: Ingredients, folds: list[Fold], say: Say) -> list[RelationVectors | None]:
-    """R_s per fold, oldest cut first, each started from the one before: no later event is ever seen."""
+def vectors_of_folds(given: Ingredients, folds: list[Fold], roles: Roles) -> list[RelationVectors | None]:
+    """R_s per fold, oldest cut first.
+
+    A fold starts from the one before only where that has seen nothing but what this one sees: random draws have seen
+    each other's answers. Training is stopped by users who choose nothing afterwards; where all of the newest period
+    are to choose, it takes as many epochs as the period before.
+    """
     found: list[RelationVectors | None] = []
-    for fold in reversed(folds):
-        start = found[-1] if found else None
-        found.append(given.learn_vectors(fold.seen, fold, start))
+    for number, fold in reversed(list(enumerate(folds))):
+        start = found[-1] if found and _within(folds[number + 1].seen, fold.seen) else None
+        stop = np.setdiff1d(fold.users, roles.check)[:STOP_USERS]
+        found.append(given.learn_vectors(fold.seen, answers(fold, stop) if len(stop) else None, start))
     return found[::-1]
 
 
-def _sample(pool: Pool, fold: Fold, users: np.ndarray) -> Sample:
-    return Sample.of(pool, is_held_out(pool.items, fold.held_out[users]))
+def answers(fold: Fold, users: np.ndarray) -> Answers:
+    """What these users must find."""
+    pairs = fold.held_out[users].tocoo()
+    return users[pairs.row], pairs.col.astype(np.int64)
+
+
+def _within(one: InteractionLog, other: InteractionLog) -> bool:
+    """Whether every pair of one log is in the other."""
+    mine, theirs = (np.unique(log.user * log.n_items + log.item) for log in (one, other))
+    return bool(np.isin(mine, theirs, assume_unique=True).all())

@@ -1,7 +1,7 @@
 """Stage one: a blend of all terms finds each user's best few hundred items; stage two re-ranks them.
 
 Two blends are fitted and the one whose pool holds more of the held-out items is taken: `learned` (softmax over the
-whole catalogue) and `strongest` (the four terms that rank best alone, each divided by its spread).
+whole catalogue) and `strongest` (the eight terms that rank best alone, each divided by its spread).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .topk import top_k
 
 BATCH = 128  # users scored at once: [term, 128, item] float32 is what a stage holds in memory
 SAMPLE = 3_000  # users the learned blend is fitted on
-STRONGEST = 4
+STRONGEST = 8
 T = TypeVar("T")
 
 
@@ -138,7 +138,7 @@ def softmax_loss(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, k: int = 10) -> np.ndarray:
-    """Weights float64 [term]: 1/spread for the four terms with the best NDCG@k alone, 0 for the others."""
+    """Weights float64 [term]: 1/spread for the eight terms with the best NDCG@k alone, 0 for the others."""
     users = users[:700]
 
     def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from ..errors import UnknownIdError, did_you_mean
+from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..kg.snapshot import IdMap
 from . import bundle as bundles
 from . import versions
 from .evidence import Histories, histories_of
 from .explain import Explanation, explain
 from .filters import compile_where
+from .lists import ranked
 from .pool import Scorable
 
 
@@ -88,6 +90,27 @@ class Recommender:
         """The k items the model puts next to one: the list of somebody who has only it."""
         return self.recommend_for([item], k, where)
 
+    def similar_lists(self, k: int = 20) -> pa.Table:
+        """:meth:`similar` of every item at once: `source`, `target`, `score` (float64), `rank` (int64, 1 is the best).
+
+        Raises:
+            ConfigError: k is more than the pool the model re-ranks.
+        """
+        everything = np.arange(len(self._items))
+        return self._table(self._newcomers(everything[:, None]), everything, k, self._items)
+
+    def recommended_lists(self, users: Sequence[str], k: int = 10) -> pa.Table:
+        """:meth:`recommend` for many users at once, as :meth:`similar_lists` gives it."""
+        return self._table(self._scorable, self._rows(self._users, users), k, self._users)
+
+    def _table(self, scorable: Scorable, rows: np.ndarray, k: int, sources: IdMap) -> pa.Table:
+        if not 1 <= k <= self.model.pool_size:
+            raise ConfigError(
+                f"lists of {k} items: this model ranks 1 to {self.model.pool_size} (model.pool_size in shop.toml)"
+            )
+        names = pa.array(sources.ids, pa.string()).take(pa.array(rows))
+        return ranked(self.model, scorable, rows, k, names, pa.array(self._items.ids, pa.string()))
+
     def explain(self, user: str, item: str, *, most: int = 3) -> Explanation:
         """The terms of one score, and the history items and graph paths that weigh most."""
         row = self._rows(self._users, [user])
@@ -106,6 +129,25 @@ class Recommender:
             return {}
         return {name: self._vectors.by_relation[rows, n] for n, name in enumerate(self._vectors.relations)}
 
+    def item_vectors(self) -> dict[str, pa.Table]:
+        """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
+
+        text_vector: M(s), what the item says. Items without any have no row.
+        """
+        found = {"text_vector": self.bundle.text}
+        return {name: self._vector_table(array) for name, array in found.items() if array is not None}
+
+    def _vector_table(self, array: np.ndarray) -> pa.Table:
+        length = np.linalg.norm(array, axis=1)
+        rows = np.flatnonzero(np.isfinite(length) & (length > 0))
+        values = (array[rows] / length[rows, None]).astype(np.float32)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), array.shape[1])
+        return pa.table({"id": pa.array(self._items.ids, pa.string()).take(pa.array(rows)), "vector": vectors})
+
+    def knows(self, item: str) -> bool:
+        """Whether there is an item of this id."""
+        return item in self._items
+
     def title(self, item: str) -> str:
         """What people call the item: its title, else its id."""
         title = self.bundle.config["items"]["title"]
@@ -122,21 +164,25 @@ class Recommender:
 
     def _newcomer(self, history: Sequence[str]) -> Scorable:
         items = self._rows(self._items, history)
-        distinct = np.array(list(dict.fromkeys(items[::-1].tolist()))[::-1], np.int64)
-        n = len(distinct)
-        now = None if self._histories.last is None else np.zeros(n)
-        one = Histories(
-            1,
+        return self._newcomers([np.array(list(dict.fromkeys(items[::-1].tolist()))[::-1], np.int64)])
+
+    def _newcomers(self, histories: Sequence[np.ndarray] | np.ndarray) -> Scorable:
+        """Rows for people nobody has seen, from the distinct item rows each has, oldest first."""
+        length = np.array([len(items) for items in histories])
+        back = np.concatenate([np.arange(n)[::-1] for n in length])
+        now = None if self._histories.last is None else np.zeros(len(back))
+        pairs = Histories(
+            len(histories),
             len(self._items),
-            np.zeros(n, np.int64),
-            distinct,
-            np.arange(n)[::-1],
-            np.ones(n, np.int64),
+            np.repeat(np.arange(len(histories)), length),
+            np.concatenate(histories),
+            back,
+            np.ones(len(back), np.int64),
             now,
             now,
             self._histories.ordered,
         )
-        return self.model.scorable_for(one, None if now is None else 0.0)
+        return self.model.scorable_for(pairs, None if now is None else 0.0)
 
     def _lists(self, scorable: Scorable, users: np.ndarray, k: int, where: str | None) -> list[list[Recommended]]:
         only = None if where is None else self._where(where)

@@ -64,7 +64,13 @@ def neo4j_server(tmp_path_factory):
 @pytest.fixture
 def neo4j_url(neo4j_server):
     """The address of an empty database."""
-    bolt = Bolt(neo4j_server.url)
+    emptied(neo4j_server.url)
+    return neo4j_server.url
+
+
+def emptied(url):
+    """Leave nothing in the server's database."""
+    bolt = Bolt(url)
     with bolt.session("WRITE") as session:
         for each in ("()-[x]->()", "(x)"):
             session.run(f"MATCH {each} CALL (x) {{ DELETE x }} IN TRANSACTIONS OF 10000 ROWS").consume()
@@ -72,7 +78,6 @@ def neo4j_url(neo4j_server):
             for name in session.run(f"SHOW {kind} YIELD name, type WHERE type <> 'LOOKUP' RETURN name").value():
                 session.run(f"DROP {kind} `{name}`").consume()
     bolt.close()
-    return neo4j_server.url
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_shuffled_tails_are_simple_and_new():
 
 def test_all_relations_of_a_graph_change_together_and_purchases_never(shop):
     workshop = open_workshop(shop, out=shop.parent / "build", device="cpu")
-    with opened(workshop.store_url) as store:
+    with opened(workshop) as store:
         real = export_snapshot(store)
     made = dict(graphs(real, ["MADE_BY"], seed=0))
     again = dict(graphs(real, [], seed=0))

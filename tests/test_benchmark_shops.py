@@ -17,10 +17,28 @@ COUNTS = {
     "amazon-book-cf": (70_679, 24_915, 652_514, 193_920, 0, 0),
     "lastfm-kgcn": (1_872, 3_846, 25_408, 8_469, 15_518 - 49, 49),
 }
+# shops without customers: name -> nodes of some labels and edges of some relations
+CATALOGUES = {
+    "homedepot-search": ({"Item": 54_667, "Query": 9_436}, {"JUDGED": 59_200}),
+    "clothing-reviews": ({"Review": 18_789, "Department": 6}, {"REVIEWS": 18_789}),
+    "cosmetics-prices": ({"Item": 1_472, "Brand": 116, "Kind": 6, "PriceBand": 8}, {"MADE_BY": 1_472}),
+    "laptops-prices": ({"Item": 1_303}, {"MADE_BY": 1_303}),
+}
 
 
 def test_every_benchmark_shop_is_counted():
-    assert {file.stem for file in SHOPS.glob("*.toml")} == set(COUNTS)
+    assert {file.stem for file in SHOPS.glob("*.toml")} == {*COUNTS, *CATALOGUES}
+
+
+@pytest.mark.parametrize("name", CATALOGUES)
+def test_counts_of_shops_without_customers(name):
+    config = load_config(SHOPS / f"{name}.toml")
+    if not config.shop.data.is_dir():
+        pytest.skip(f"no data in {config.shop.data.name}")
+    found, (nodes, edges) = load_catalogue(config), CATALOGUES[name]
+    assert {label: found.nodes[label].num_rows for label in nodes} == nodes
+    assert {key.relation: table.num_rows for key, table in found.edges.items() if key.relation in edges} == edges
+    assert found.interactions.num_rows == 0
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -191,3 +191,15 @@ def test_auto_takes_the_head_that_validates_best_and_the_bundle_keeps_it(tmp_pat
     assert shop.model.head.kind == shop.model.report["head"] == best
     assert shop.model.report["validation"] == heads[best]
     assert len(shop.recommend(["u01"])[0]) == 10
+
+
+def test_thirty_users_are_enough_for_one_plain_signal():
+    """One term of eight tells; ten steps from equal weights would not have got there."""
+    random = np.random.default_rng(0)
+
+    def draw(users):
+        values = random.standard_normal((users, 30, 8))
+        quality = values[:, :, 2]
+        return sample_of(values, np.zeros((users, 30, 1)), quality >= np.sort(quality, axis=1)[:, -3:-2])
+
+    assert hits(fit_head("linear", draw(30), seed=0), draw(300)) > 0.9

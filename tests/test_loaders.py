@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalograph.cli import main
 from catalograph.config import BasketsSection, load_config
-from catalograph.errors import ConfigError, DataError
+from catalograph.errors import CatalographError, ConfigError, DataError
 from catalograph.loaders.baskets import basket_numbers, bought_together
 from catalograph.loaders.catalogue import EdgeKey
 from catalograph.loaders.load import load_catalogue
@@ -354,6 +355,12 @@ def test_what_is_derived_reads_training_events_alone(tmp_path):
     assert found.derived == {"BOUGHT_TOGETHER"}
 
 
+def test_a_no_is_in_no_basket(tmp_path):
+    log = "user_id,item_id,day,y\nu,a,2024-03-01,1\nu,b,2024-03-01,1\nu,c,2024-03-01,0\n"
+    settings = '[baskets]\nmin_count = 1\n[interactions]\ntime = "day"\nlabel = "y"\n'
+    assert ends(load(tmp_path, settings, log_csv=log), "Item", "BOUGHT_TOGETHER", "Item") == [("a", "b"), ("b", "a")]
+
+
 def test_scrambling_the_held_out_part_changes_nothing_that_is_trained_on(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -552,6 +559,11 @@ BAD = {
         {"log_csv": "user_id,item_id,y\nu,a,1\nu,b,2\n"},
         "log.csv: row 2, column 'y': 2 is neither 0 nor 1",
     ),
+    "labels without a yes": (
+        '[interactions]\nlabel = "y"\n',
+        {"log_csv": "user_id,item_id,y\nu,a,0\nu,b,0\n"},
+        "log.csv: no training row is labelled 1",
+    ),
     "a broken position": (
         '[interactions]\nposition = "p"\n',
         {"log_csv": "user_id,item_id,p\nu,a,1.5\n"},
@@ -599,3 +611,69 @@ SETTINGS = Path(__file__).parents[1] / "docs/shop-toml.md"
 def test_the_reference_shows_settings_that_are_read(tmp_path, block):
     (tmp_path / "shop.toml").write_text(block, encoding="utf-8")
     assert load_config(tmp_path / "shop.toml").shop.data == tmp_path / "files"
+
+
+CATALOGUE = """[shop]
+name = "words"
+[items]
+file = "items.csv"
+[[nodes]]
+file = "judged.csv"
+label = "Query"
+id = "query_id"
+repeats = "first"
+properties = { words = "string" }
+[[edges]]
+file = "judged.csv"
+relation = "JUDGED"
+source = "query_id"
+source_label = "Query"
+target = "item_id"
+target_label = "Item"
+properties = { score = "float" }
+"""
+
+
+@pytest.fixture
+def words(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id\na\nb\nc\n")
+    (tmp_path / "judged.csv").write_text("query_id,words,item_id,score\nq1,red mug,a,3\nq1,red mug,b,1\nq2,lamp,c,2\n")
+    (tmp_path / "shop.toml").write_text(CATALOGUE)
+    return tmp_path
+
+
+def test_a_shop_without_interactions_is_a_catalogue_with_nodes_of_any_kind(words):
+    found = load_catalogue(load_config(words / "shop.toml"))
+    assert rows(found.nodes["Query"], "id", "words") == [("q1", "red mug"), ("q2", "lamp")]
+    judged = found.edges[EdgeKey("Query", "JUDGED", "Item")]
+    assert rows(judged, "source", "target", "score") == [("q1", "a", 3.0), ("q1", "b", 1.0), ("q2", "c", 2.0)]
+    assert set(found.nodes) == {"Item", "Query"}
+    assert found.interactions.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('repeats = "first"', "", "judged.csv: row 2, column 'query_id': 'q1' stands twice"),
+        ('label = "Query"', 'label = "Item"', "nodes.Item: the shop has Item nodes already"),
+        ('file = "items.csv"', "", "the shop has neither items nor interactions"),
+        ('file = "items.csv"', 'file = "items.csv"\n[split]\nmethod = "random"\n', "[split] needs [interactions]"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_is_one_line(words, old, new, complaint):
+    (words / "shop.toml").write_text(CATALOGUE.replace(old, new, 1))
+    with pytest.raises(CatalographError) as caught:
+        load_catalogue(load_config(words / "shop.toml"))
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_catalogue_is_rebuilt_asked_and_not_evaluated(words, capsys):
+    toml, out = str(words / "shop.toml"), str(words / "build")
+    assert main(["rebuild", toml, "--out", out]) == 0
+    assert "nothing to learn from" in capsys.readouterr().err
+    question = "MATCH (q:Query)-[r:JUDGED]->(i:Item) RETURN q.words AS words, i.id AS item ORDER BY item LIMIT 1"
+    assert main(["query", toml, "--out", out, "--cypher", question, "--format", "csv"]) == 0
+    assert capsys.readouterr().out == "words,item\nred mug,a\n"
+    assert main(["evaluate", toml, "--out", out]) == 2
+    assert main(["recommend", toml, "--out", out, "--history", "a"]) == 2

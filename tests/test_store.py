@@ -1,5 +1,6 @@
 """One contract for every graph store, and the same snapshot out of each."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -207,6 +208,33 @@ open_store({url!r}).rebuild({{"Item": pa.table({{"id": ids}})}}, {{}})
         process.wait()
         process.stdout.close()
         assert open_store(url).counts().nodes["Item"] in (5, 300_000)
+
+
+FULL_DISK = """
+import resource, sys
+from catalograph.kg.stores import open_store
+from test_store import graph
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)  # a write beyond it fails as on a full disk
+open_store(sys.argv[1]).rebuild(*graph())
+"""
+
+
+@pytest.mark.parametrize("size", [2_000, 20_000, 60_000])
+def test_a_full_disk_keeps_the_old_graph_and_does_not_stop_the_next_rebuild(tmp_path, size):
+    url = f"ladybug:{tmp_path / 'g.lbug'}"
+    with contextlib.closing(open_store(url)) as store:
+        store.rebuild(*graph())
+        before = export_snapshot(store).digest
+    command = [sys.executable, "-W", "ignore", "-c", FULL_DISK, url, str(size)]
+    tests = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run(command, env=tests, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "errors.StoreError" in done.stderr.splitlines()[-1]
+    with contextlib.closing(open_store(url)) as store:
+        assert export_snapshot(store).digest == before
+        store.rebuild(*graph())
+        assert export_snapshot(store).digest == before
+    assert sorted(os.listdir(tmp_path)) == ["g.lbug", "g.lbug.lock"]
 
 
 QUERIES = {
