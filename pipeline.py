@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -26,7 +27,7 @@ from .config import ShopConfig, load_config
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ConfigError, StoreError
+from .errors import ConfigError, StoreError, did_you_mean
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
@@ -90,6 +91,8 @@ def open_workshop(
     config = load_config(shop, data=data)
     folder = out if out is not None else Path("build") / config.shop.name
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if chosen != "cpu" and not re.fullmatch(r"cuda(:\d+)?", chosen):
+        raise ConfigError(f"--device {chosen} is unknown; say cpu or cuda")
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
     url = store or f"ladybug:{folder / 'graph.lbug'}"
@@ -116,7 +119,7 @@ def opened(workshop: Workshop) -> Iterator[GraphStore]:
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
     graph_inputs, inputs = _inputs(workshop)
-    place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) else None
+    place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) and _answers(workshop) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
@@ -244,6 +247,15 @@ def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> np.
     return np.asarray(vectors)
 
 
+def _answers(workshop: Workshop) -> bool:
+    """Whether there is a graph in the store at all; what it holds is compared when something else changed."""
+    try:
+        with opened(workshop) as store:
+            return any(store.counts().nodes.values())
+    except StoreError:
+        return False
+
+
 def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
     try:
         store.generation()  # a graph in the middle of a change may have the right counts
@@ -262,11 +274,20 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: n
     table = catalogue.interactions
     logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
     train, hidden = positives(logs["train"]), positives(logs["test"])
+    _check_relations(config, snapshot)
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs)
+
+
+def _check_relations(config: ShopConfig, snapshot: Snapshot) -> None:
+    """A misspelt [relations.NAME] would leave a relation on that somebody switched off."""
+    known = {key.relation for key in snapshot.relations()}
+    for name in config.relations:
+        if name not in known:
+            raise ConfigError(f"[relations.{name}]: the graph has no such relation{did_you_mean(name, known)}")
 
 
 def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
@@ -305,10 +326,12 @@ def run_evaluation(
     if ablation and workshop.config.interactions.label is not None:
         raise ConfigError("--ablation compares users' lists, and this shop's pairs are labelled; leave it out")
     found: dict[str, list[Evaluation]] = {"real": []}
-    facts: dict[str, Any] = {}
+    worlds: list[tuple[World, Model]] = []
+    graph_inputs, inputs = _inputs(workshop)
     splits = max(len(workshop.config.split.column), 1)
+    if splits > 1:  # what is published belongs to the first split; the others are looked at beside it
+        workshop = replace(workshop, store_url=f"ladybug:{workshop.folder / 'evaluation.lbug'}")
     for split in range(splits):
-        graph_inputs, inputs = _inputs(workshop)
         world = build_world(workshop, graph_inputs if splits == 1 else None, split=split)
         if world.test is None:
             raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
@@ -316,7 +339,8 @@ def run_evaluation(
         found["real"].append(_evaluated(world, model, baselines=baselines, say=workshop.say))
         for graph, result in _ablated(workshop, world, each_relation) if ablation else ():
             found.setdefault(graph, []).append(result)
-        facts = facts or _facts(world, model, found["real"])
+        worlds = worlds or [(world, model)]
+    facts = _facts(*worlds[0], found["real"])
     document: dict[str, Any] = as_json(workshop.config, found["real"]) | facts
     if ablation:
         document["ablation"] = compared(found, workshop.config.evaluation.k)
@@ -379,24 +403,40 @@ def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
 
 
 def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
-    catalogue, snapshot = world.catalogue, world.snapshot
+    catalogue, snapshot, config = world.catalogue, world.snapshot, workshop.config
     label, user_label = catalogue.item_label, catalogue.user_label
     patterns = {
-        term.name: pattern for term in model.terms if (pattern := pattern_of(term, label, user_label)) is not None
+        term.name: pattern
+        for term in model.terms
+        if (pattern := pattern_of(term, label, user_label, config.baskets)) is not None
     }
     table = catalogue.nodes[label]
     order = pa.array(snapshot.ids[label].rows(table["id"].to_pylist())).to_numpy()
+    items = table.take(pa.array(np.argsort(order)))
     return bundles.Bundle(
         shop=workshop.config.shop.name,
         inputs=inputs,
         config=json.loads(workshop.config.model_dump_json(exclude={"shop": {"data"}})),
         model=model,
         log=world.given.log,
-        items=table.take(pa.array(np.argsort(order))),
+        items=_with_relations(items, snapshot, label, frozenset({label, user_label})),
         users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
         text=world.given.text,
         patterns=patterns,
     )
+
+
+def _with_relations(items: pa.Table, snapshot: Snapshot, label: str, inner: frozenset[str]) -> pa.Table:
+    """The items with a column of ids per relation that leads out of items and users, so that filters can name it."""
+    found: dict[str, list[list[str]]] = {}
+    for key in snapshot.relations():
+        if key.source == label and key.target not in inner and key.relation not in items.column_names:
+            ids, lists = snapshot.ids[key.target].ids, found.setdefault(key.relation, [[] for _ in range(len(items))])
+            for item, target in snapshot.relation(key).T.tolist():
+                lists[item].append(ids[target])
+    for relation, lists in found.items():
+        items = items.append_column(relation, pa.array(lists, pa.list_(pa.string())))
+    return items
 
 
 def _digest(*parts: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Recommender:
         self.model = bundle.model
         self._items = IdMap("item", bundle.items["id"].to_pylist())
         self._users = IdMap("user", bundle.users["id"].to_pylist())
+        self._columns = _Columns(bundle.items)
         self._histories = histories_of(bundle.log)
         self._scorable = self.model.scorable(bundle.log)
 
@@ -198,18 +199,8 @@ class Recommender:
         ]
 
     def _where(self, where: str) -> np.ndarray:
-        columns: dict[str, Any] = {}
-        for name in self.bundle.items.column_names:
-            column = self.bundle.items[name]
-            values = column.to_pylist()
-            if str(column.type) == "string":
-                columns[name] = ["" if v is None else v for v in values]
-            elif str(column.type).startswith("list"):
-                columns[name] = [frozenset(v or ()) for v in values]
-            else:
-                columns[name] = np.array([np.nan if v is None else v for v in values], np.float64)
         condition: Callable[[Any], np.ndarray] = compile_where(where)
-        return np.asarray(condition(columns), bool)
+        return np.asarray(condition(self._columns), bool)
 
     def _explain(self, scorable: Scorable, row: np.ndarray, item: int, most: int) -> Explanation:
         parts = self.model.parts(scorable, row, np.array([item]), self.model.peaks(scorable, row))[0, 0]
@@ -219,3 +210,30 @@ class Recommender:
 
 def _hint(id_: str, ids: IdMap) -> str:
     return did_you_mean(id_, ids.ids) if len(ids) < 50_000 else ""
+
+
+class _Columns(Mapping[str, Any]):
+    """What `where` may name: properties and relations of the items, each read when it is asked for first."""
+
+    def __init__(self, items: pa.Table) -> None:
+        self._items, self._read = items, dict[str, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._read:
+            self._read[name] = _column(self._items[name])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items.column_names)
+
+    def __len__(self) -> int:
+        return len(self._items.column_names)
+
+
+def _column(column: pa.ChunkedArray) -> Any:
+    values = column.to_pylist()
+    if pa.types.is_list(column.type):
+        return [frozenset(value or ()) for value in values]
+    if pa.types.is_string(column.type):
+        return ["" if value is None else value for value in values]
+    return np.array([np.nan if value is None else value for value in values], np.float64)
