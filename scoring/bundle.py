@@ -28,7 +28,7 @@ from .head import Head
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, METRICS = (
     "manifest.json",
     "model.safetensors",
