@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SHOP := examples/online-retail/shop.toml
 
-.PHONY: demo test test-neo4j-latest check bench neo4j clean
+.PHONY: demo test test-neo4j-latest check docs bench neo4j clean
 
 demo: $(READY)
 	$(BIN)/catalograph rebuild $(SHOP)
@@ -26,6 +26,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
+
+# The pages that are written by programs; a test compares them.
+docs: $(READY)
+	$(BIN)/python -m catalograph.kg.query_page > docs/queries.md
 
 bench: $(READY)
 	$(BIN)/python benchmarks/load.py

@@ -10,28 +10,26 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
 import typer
 
 from .errors import CatalographError, ConfigError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from .pipeline import Workshop
     from .scoring.recommender import Recommended, Recommender
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
 Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
+AnyStore = Annotated[str | None, typer.Option("--store", help="As for rebuild; a published model asks no graph.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Top = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
-Where = Annotated[str | None, typer.Option("--where", help="Filter: price < 5 and category == 'Mugs'.")]
+Where = Annotated[str | None, typer.Option("--where", help="Filter by item properties: price < 5 and name != 'x'.")]
 
 
 def _say(line: str) -> None:
@@ -49,6 +47,34 @@ def _recommender(shop: Path, out: Path | None) -> Recommender:
     from .scoring.recommender import Recommender  # noqa: PLC0415
 
     return Recommender.load(out if out is not None else Path("build") / load_config(shop).shop.name)
+
+
+@app.command()
+def init(
+    tables: Annotated[list[Path] | None, typer.Argument(metavar="FILE…", help="The shop's tables, or folders.")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="Draft from this Neo4j graph instead.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="File to write; - is stdout.")] = Path("shop.toml"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="The shop's name; default: the file's or folder's.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Column (or label) of users, if not seen.")] = None,
+    item: Annotated[str | None, typer.Option("--item", help="Column (or label) of items, if not seen.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
+) -> None:
+    """Look at tables, or at a Neo4j graph, and write a commented shop.toml that loads as it stands."""
+    from .kg.drafts import draft_shop, proved  # noqa: PLC0415
+
+    if out.exists() and not force:
+        raise ConfigError(f"{out} is there already; say --force to overwrite it, or --out FILE")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: there is no folder {out.parent}; make it, or name another file by --out")
+    text = draft_shop(tables or [], store, out, name=name, user=user, item=item)
+    found = proved(text, out)
+    if str(out) == "-":
+        typer.echo(text, nl=False)
+        return
+    out.write_text(text, encoding="utf-8")
+    _say(f"{found}; read {out} over, then: catalograph rebuild {out}")
 
 
 @app.command()
@@ -97,19 +123,22 @@ def evaluate(
 def recommend(
     shop: Shop,
     user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
-    history: Annotated[str | None, typer.Option("--history", help="Item ids, oldest first, comma between.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option("--history", help="Item ids, oldest first: comma between, or given again.")
+    ] = None,
     k: Top = 10,
     where: Where = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, graph path.")] = False,
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """The best items for a user, or for a history nobody has seen."""
-    if (user is None) == (history is None):
+    if (user is None) == (not history):
         raise ConfigError("recommend needs either --user ID or --history ID,ID…")
     made = _recommender(shop, out)
-    ids = [] if history is None else [part.strip() for part in history.split(",") if part.strip()]
-    if history is not None and not ids:
+    ids = [id_ for text in history or [] for id_ in _ids(text, made)]
+    if history and not ids:
         raise ConfigError("--history names no item; write --history ID,ID…")
     found = made.recommend([user], k, where)[0] if user is not None else made.recommend_for(ids, k, where)
     if as_json:
@@ -135,6 +164,7 @@ def similar(
     item: Annotated[str, typer.Option("--item", help="An item id.")],
     k: Top = 10,
     where: Where = None,
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -153,6 +183,7 @@ def explain(
     shop: Shop,
     user: Annotated[str, typer.Option("--user", help="A user id.")],
     item: Annotated[str, typer.Option("--item", help="An item id.")],
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -258,28 +289,39 @@ def _named_users(text: str | None) -> list[str]:
 def query(
     shop: Shop,
     name: Annotated[str | None, typer.Argument(help="A named query; see --list.")] = None,
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="key=value of a named query.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="key=value; of --cypher a string.")] = None,
     cypher: Annotated[str | None, typer.Option("--cypher", help="Read-only Cypher of your own.")] = None,
-    listing: Annotated[bool, typer.Option("--list", help="The named queries.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="The named queries by group.")] = False,
     kind: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",
     store: Store = None,
     out: Out = None,
 ) -> None:
     """Ask the graph: a named query or read-only Cypher."""
-    from .kg.named import list_queries, run_query  # noqa: PLC0415
+    from .kg.answers import as_text  # noqa: PLC0415
+    from .kg.named import run_query  # noqa: PLC0415
+    from .kg.query_page import listing_of_all  # noqa: PLC0415
     from .pipeline import opened  # noqa: PLC0415
 
     if listing:
-        for named in list_queries():
-            takes = "".join(f" -p {p.name}={p.example}" for p in named.parameters)
-            typer.echo(f"{named.name}{takes}\n    {named.title}: {named.sentence}")
+        typer.echo(listing_of_all(), nl=False)
         return
     if (name is None) == (cypher is None):
         raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
-    pairs = dict(part.partition("=")[::2] for part in parameter or [])
-    with opened(_workshop(shop, store=store, out=out)) as graph:
-        answer = graph.analyst(cypher, {}) if cypher is not None else run_query(graph, str(name), pairs)
-    _print_table(answer, kind)
+    given = dict(_pair(text) for text in parameter or [])
+    workshop = _workshop(shop, store=store, out=out)
+    with opened(workshop) as graph:
+        if cypher is not None:
+            answer = graph.analyst(cypher, given)
+        else:
+            answer = run_query(graph, workshop.config, str(name), given)
+    typer.echo(as_text(answer, kind), nl=False)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"-p {text!r} is no key=value")
+    return key, value
 
 
 @app.command()
@@ -300,6 +342,11 @@ def doctor() -> None:
     typer.echo(f"{'cores, memory':<22} {os.cpu_count()}, {psutil.virtual_memory().total / 2**30:.1f} GiB")
     typer.echo(f"{'cuda':<22} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
     typer.echo(f"{'default encoder':<22} {resolve('packaged').digest[:12]} (verified)")
+
+
+def _ids(text: str, made: Recommender) -> list[str]:
+    """The item ids of a --history; a comma may be part of an id."""
+    return [text] if made.knows(text) else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _largest(item: Recommended, most: int = 4) -> str:
@@ -331,33 +378,21 @@ def _lines_of_ablation(rows: list[dict[str, Any]], metric: str) -> list[str]:
     return lines
 
 
-def _print_table(table: pa.Table, kind: str) -> None:
-    import polars as pl  # noqa: PLC0415
-
-    if kind == "json":
-        typer.echo(json.dumps(table.to_pylist(), default=str))
-        return
-    frame = pl.DataFrame(pl.from_arrow(table))
-    if kind == "csv":
-        typer.echo(frame.write_csv(), nl=False)
-        return
-    with pl.Config(tbl_rows=100, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=60):
-        typer.echo(str(frame))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 2 the caller can fix it (one line on stderr)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     warnings.filterwarnings("ignore", "Sparse (CSR|invariant)|`torch.jit")  # torch's notes to us, not to the user
+    command = arguments[0]
     try:
-        typer.main.get_command(app).main(arguments, prog_name="catalograph", standalone_mode=False)
-    except click.exceptions.Exit as e:
-        return int(e.exit_code)
-    except click.ClickException as e:
-        e.show()
+        code = typer.main.get_command(app).main(arguments, prog_name="catalograph", standalone_mode=False)
+    except typer.TyperException as e:  # an unknown option, a missing argument
+        typer.echo(f"catalograph {command}: {_one_line(e)}", err=True)
         return 2
     except CatalographError as e:
-        command = arguments[0] if arguments else ""
         typer.echo(f"catalograph {command}: {e}", err=True)
         return 2
-    return 0
+    return code if isinstance(code, int) else 0  # 130 after Ctrl-C
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error.format_message()).split())

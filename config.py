@@ -336,6 +336,8 @@ class ShopConfig(Section):
             raise ValueError("[baskets] needs interactions.time")
         if self.split.method == "time" and not timed:
             raise ValueError("split.method = 'time' needs interactions.time")
+        if self.evaluation.k > self.model.pool_size:
+            raise ValueError(f"evaluation.k ({self.evaluation.k}) is above model.pool_size ({self.model.pool_size})")
         if self.split.method == "last" and not (timed or self.interactions.position):
             raise ValueError("split.method = 'last' needs interactions.time or interactions.position")
         return self
@@ -393,17 +395,22 @@ def load_config(path: Path, *, data: Path | None = None) -> ShopConfig:
         ConfigError: no such file, not TOML, an unknown key (with the nearest known one) or a value of the wrong kind.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; name a shop.toml") from None
     except (IsADirectoryError, PermissionError) as e:
         raise ConfigError(f"{path}: cannot be read ({e.strerror}); name a shop.toml") from None
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
+    return read_config(text, path, data=data)
+
+
+def read_config(text: str, path: Path, *, data: Path | None = None) -> ShopConfig:
+    """As :func:`load_config`, of a file at `path` that holds `text`."""
+    try:
+        config = ShopConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as e:
         raise ConfigError(f"{path}: not valid TOML: {e}") from None
-    try:
-        config = ShopConfig.model_validate(raw)
     except ValidationError as e:
         raise ConfigError(f"{path}: {_first_complaint(e)}") from None
     folder = (data if data is not None else path.parent / config.shop.data).resolve()

@@ -76,4 +76,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if nearest:
         return f", did you mean {nearest[0]!r}?"
     shown = ", ".join(choices[:10]) + (", …" if len(choices) > 10 else "")
+    shown = "".join(sign if sign.isprintable() else "?" for sign in shown)  # names in files may hold line ends
     return f"; known: {shown}" if shown else ""

@@ -45,7 +45,7 @@ from .scoring.evidence import relations_of
 from .scoring.explain import pattern_of
 from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
-from .scoring.model import Ingredients, Model, fit
+from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
 from .scoring.report import render
 
 Say = Callable[[str], None]
@@ -269,18 +269,12 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: n
     return World(catalogue, snapshot, given, test, pairs)
 
 
-def _learner(
-    workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None
-) -> Callable[..., RelationVectors | None]:
+def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
     settings = workshop.config.gnn
 
-    def learn(seen: InteractionLog, fold: Fold | None, start: RelationVectors | None) -> RelationVectors | None:
+    def learn(seen: InteractionLog, valid: Answers | None, start: RelationVectors | None) -> RelationVectors | None:
         if settings.model == "none":
             return None
-        valid = None
-        if fold is not None:
-            coo = fold.held_out[fold.users[:1_000]].tocoo()
-            valid = (fold.users[:1_000][coo.row], coo.col.astype(np.int64))
         return train_relational(
             snapshot.data,
             catalogue.item_label,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 CONNECT_S = 10.0  # a server that takes the connection and says nothing is as good as down
 RETRY_S = 30.0  # transient errors and deadlocks are tried again for so long
 DIALECT = "CYPHER 5"  # a server may have another default; later ones drop `id()`
+NOISE = re.compile(r" \(resolved to \(.*?\)\)| \(deadline .*| Please ensure .*")  # of the driver's messages
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -173,5 +175,5 @@ def _credentials() -> tuple[str, str]:
 
 def _one_line(error: Exception) -> str:
     """The driver's message, short enough for a line."""
-    said = getattr(error, "message", None) or str(error)
-    return " ".join(said.split())[:200]
+    said = " ".join((getattr(error, "message", None) or str(error)).split())
+    return NOISE.sub("", said)[:200]

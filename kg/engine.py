@@ -72,13 +72,18 @@ def ask(
             raise QueryError(f"the query answers {rows:,} rows, at most {max_rows:,} are shown; add LIMIT")
         table = result.get_as_arrow(-1)
     except RuntimeError as e:
-        slow = "Interrupted" in str(e)
-        raise QueryError(
-            "the query took too long and was stopped; narrow it" if slow else f"the query does not run: {one_line(e)}"
-        ) from None
+        raise QueryError(_reason(e)) from None
     if table.num_rows != rows:
         raise StoreError(f"the engine counted {rows} rows and handed out {table.num_rows}")
     return _plain(table)
+
+
+def _reason(error: RuntimeError) -> str:
+    if "Interrupted" in str(error):
+        return "the query took too long and was stopped; narrow it"
+    if "buffer pool is full" in str(error):
+        return "the query took too much memory and was stopped; narrow it"
+    return f"the query does not run: {one_line(error)}"
 
 
 def _plain(table: pa.Table) -> pa.Table:

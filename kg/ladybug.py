@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,8 @@ from .writeback import TABLE, Publication, Published, check_publication, renewed
 
 class LadybugStore:
     """A graph in one file."""
+
+    dialect: ClassVar[str] = "ladybug"
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from typing import ClassVar
 
 import networkx as nx
 import numpy as np
@@ -19,6 +20,8 @@ from .writeback import Publication, Published
 
 class MemoryStore:
     """Nodes are (label, id), edges carry their relation as key."""
+
+    dialect: ClassVar[str] = "none"
 
     def __init__(self) -> None:
         self._graph: nx.MultiDiGraph[tuple[str, str]] = nx.MultiDiGraph()

@@ -7,7 +7,7 @@ read has moved. Why and how: docs/decisions/0007-neo4j-generations.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 class Neo4jStore:
     """The graph of one shop in one database of a Neo4j 5.26 or 2025 server, Community or Enterprise."""
+
+    dialect: ClassVar[str] = "neo4j"
 
     def __init__(self, url: str, *, adopt: bool = False) -> None:
         """Connects at the first use; `adopt` takes over nodes of others that have our labels and ids."""

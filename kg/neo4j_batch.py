@@ -14,7 +14,7 @@ from ..loaders.catalogue import EdgeKey
 from .bolt import Bolt, ask
 from .checks import check_batch
 from .neo4j_notes import LOCK, Notes, holds_batch, note_batch, notes_in
-from .neo4j_write import ROWS, merge_edges, merge_nodes, remove_nodes, rows_of, run, take_back
+from .neo4j_write import ROWS, check_taken, merge_edges, merge_nodes, remove_nodes, rows_of, run, take_back
 from .schema import MARK, MARKED, quoted
 from .store import Batch, Counts
 
@@ -86,10 +86,15 @@ class _Batch:
             columns = [name for name in table.column_names if name not in ("source", "target")]
             text, ordered = merge_edges(key, columns), table.select(["source", "target", *columns])
             for start in range(0, table.num_rows, ROWS):
-                self.edges[key] += self._run(text, rows=rows_of(ordered, start))["new"]
+                rows = rows_of(ordered, start)
+                record = self._run(text, rows=rows)
+                check_taken(record, {"rows": rows})
+                self.edges[key] += record["new"]
 
     def _n(self, text: str, **values: Any) -> int:
-        return self._run(text, **values)["n"]  # type: ignore[no-any-return]
+        record = self._run(text, **values)
+        check_taken(record, values)
+        return int(record["n"])
 
     def _delete_nodes(self, label: str, ids: Sequence[str]) -> None:
         for key in self._schema.edges:

@@ -14,7 +14,18 @@ from ..loaders.catalogue import EdgeKey
 from .bolt import Bolt, in_lanes
 from .neo4j_notes import Claim, claim, finish, hold
 from .neo4j_read import count
-from .neo4j_write import ROWS, Run, merge_edges, merge_nodes, remove_nodes, rows_of, run, take_back, until_done
+from .neo4j_write import (
+    ROWS,
+    Run,
+    check_taken,
+    merge_edges,
+    merge_nodes,
+    remove_nodes,
+    rows_of,
+    run,
+    take_back,
+    until_done,
+)
 from .schema import MARK, META, Schema, quoted
 from .store import Counts
 
@@ -67,6 +78,7 @@ def _claimed(bolt: Bolt, claimed: Claim, text: str, **values: Any) -> int:
     def work(transaction: neo4j.ManagedTransaction) -> int:
         record = run(transaction, text, generation=claimed.generation, **values)
         hold(transaction, claimed, bolt.url)
+        check_taken(record, values)
         return int(record["n"])
 
     return bolt.write(work)

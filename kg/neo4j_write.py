@@ -6,7 +6,7 @@ touched. Why it is done so: docs/decisions/0007-neo4j-generations.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import neo4j
@@ -24,13 +24,15 @@ Run = Callable[..., int]  # (text, **values): runs a statement, `$generation` be
 
 
 def run(transaction: neo4j.ManagedTransaction, text: str, **values: Any) -> neo4j.Record:
-    """The one record of a statement that has taken every row it was given."""
-    record = ask(transaction, text, values).single(strict=True)
-    if "rows" in values and record["n"] != len(values["rows"]):
-        raise StoreError(
-            f"of {len(values['rows']):,} rows {record['n']:,} found their nodes; does somebody remove them?"
-        )
-    return record
+    """The one record of a statement."""
+    return ask(transaction, text, values).single(strict=True)
+
+
+def check_taken(record: neo4j.Record, values: Mapping[str, Any]) -> None:
+    """Raises StoreError when a statement was given rows and has not found the nodes of them all."""
+    sent = len(values.get("rows", ()))
+    if sent and record["n"] != sent:
+        raise StoreError(f"of {sent:,} rows {record['n']:,} found their nodes; does somebody else remove them?")
 
 
 def rows_of(table: pa.Table, start: int) -> list[list[Any]]:

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 def read_published(bolt: Bolt) -> Published | None:
-    """What stands there; its version is "" while the first publication is unfinished."""
+    """What stands there; its version is "" while a publication is unfinished."""
     note = bolt.reading(_note_in)
     if note is None:
         return None
@@ -66,7 +66,8 @@ def publish(
     """
     before, old_lists, old_vectors = bolt.reading(_note_in) or ("", [], [])
     _refuse_what_is_not_ours(bolt, lists, vectors.keys() - set(old_vectors))
-    writing = _Writing(bolt, notes.generation, to_note(before, {*old_lists, *lists}, {*old_vectors, *vectors}))
+    meanwhile = version if before == version else ""
+    writing = _Writing(bolt, notes.generation, to_note(meanwhile, {*old_lists, *lists}, {*old_vectors, *vectors}))
     for key, ranked in lists.items():
         writing.replace_lists(key, ranked, version)
     for key in set(old_lists) - lists.keys():

@@ -28,7 +28,7 @@ def check_apart(config: ShopConfig, store_url: str) -> None:
         return
     (host, name), (other, other_name) = _database(config.graph.url), _database(store_url)
     if host == other and (name == other_name or not (name and other_name)):
-        raise ConfigError(f"--store {store_url} is the shop's [graph], which is only read; name another store")
+        raise ConfigError(f"--store {host} is the shop's [graph], which is only read; name another store")
 
 
 def _database(url: str) -> tuple[str, str]:

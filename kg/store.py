@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,8 @@ class Batch:
 
 class GraphStore(Protocol):
     """What the rest of the package may ask of a graph database. Every implementation passes tests/test_store.py."""
+
+    dialect: ClassVar[str]  # "ladybug", "neo4j": which text of a named query it gets where there are two
 
     def rebuild(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> Counts:
         """Replace the whole graph; readers see the old or the new one.

@@ -50,7 +50,10 @@ class Publication:
 
 @dataclass(frozen=True)
 class Published:
-    """What stands in a graph: the version, edges per relation, and nodes with a vector per (label, property)."""
+    """What stands in a graph: edges per relation, nodes with a vector per (label, property), and the version.
+
+    The version is "" while lists of two versions stand there: a publication is under way or was broken off.
+    """
 
     version: str
     edges: Mapping[EdgeKey, int]

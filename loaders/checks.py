@@ -80,7 +80,7 @@ class Sheet:
     def read(cls, file: Path, names: Mapping[str, str], rejects: Rejects) -> Sheet:
         """The columns `names` asks for; see :func:`.tables.read_table`."""
         raw = read_table(file, list(names.values()))
-        frame = raw.select(ROW, **{here: pl.col(there) for here, there in names.items()})
+        frame = raw.select(ROW).with_columns(raw[there].alias(here) for here, there in names.items())
         return cls(frame, Origin(file.name, str(file)), names, rejects)
 
     def with_frame(self, frame: pl.DataFrame) -> Sheet:

@@ -132,10 +132,14 @@ def moment_ms(moment: dt.datetime | dt.date) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def positive(events: pl.DataFrame) -> pl.DataFrame:
+    """The events that say "yes": all of them, or those labelled 1."""
+    return events.filter(pl.col("label") == 1) if "label" in events.columns else events
+
+
 def pairs(events: pl.DataFrame) -> pl.DataFrame:
     """One row per user and item of the positive events: source, target, count; quantity, times, position if told."""
-    if "label" in events.columns:
-        events = events.filter(pl.col("label") == 1)
+    events = positive(events)
     aggregates = {
         "quantity": pl.col("quantity").sum() if "quantity" in events.columns else None,
         "first_at": pl.col("at").min() if "at" in events.columns else None,

@@ -14,7 +14,7 @@ from .baskets import bought_together
 from .catalogue import HELD_OUT, INTERACTED, Catalogue, EdgeKey
 from .checks import Rejects
 from .edges import edge_table
-from .interactions import no_events, pairs, read_events
+from .interactions import no_events, pairs, positive, read_events
 from .nodes import RAW, item_table, log_columns, node_table, user_table, with_derived
 from .source import Files, Source
 from .triples import triples
@@ -71,6 +71,8 @@ def _with_log(
     train = _training(log.frame)
     if train.is_empty():
         raise DataError(f"{log.origin.place}: no training event is left after the checks")
+    if positive(train).is_empty():
+        raise DataError(f"{log.origin.place}: no training row is labelled 1; only those are history")
     users = user_table(config, source, log.frame, train, rejects)
     return with_derived(config, items, train), log.frame, users
 
@@ -133,7 +135,7 @@ def _add_interactions(config: ShopConfig, edges: Edges, events: pl.DataFrame) ->
         key = EdgeKey(item, config.baskets.relation, item)
         if key in edges:
             raise ConfigError(f"baskets.relation {key.relation!r} is in the shop's graph already; choose another name")
-        edges[key] = bought_together(train, config.baskets)
+        edges[key] = bought_together(positive(train), config.baskets)
 
 
 def _merge(nodes: Nodes, edges: Edges, more_nodes: Nodes, more_edges: Edges) -> None:

@@ -13,14 +13,17 @@ from ..config import PropertyType
 from ..errors import DataError, did_you_mean
 
 ROW = "__row"  # the number of a record: 1 is the first one under the header
+PARQUET, CSV, JSON_LINES = (".parquet",), (".csv", ".csv.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 TRUE, FALSE = ("1", "true", "yes", "t", "y"), ("0", "false", "no", "f", "n")
 TimeUnit = Literal["s", "ms", "us", "ns"]
 PER_MS: Mapping[TimeUnit, float] = {"s": 1e-3, "ms": 1.0, "us": 1e3, "ns": 1e6}
 LOCAL_TIMES = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """The named columns of a CSV (.csv, .csv.gz), Parquet or JSON Lines file, and ROW; CSV cells are strings or null.
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """The named columns (default: all) of a CSV (.csv, .csv.gz), Parquet or JSON Lines file, and ROW.
+
+    CSV cells are strings or null.
 
     Raises:
         DataError: no such file, not readable as what its name says, a missing column, or no rows.
@@ -32,21 +35,24 @@ def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
         table = _read(path)
     except (pl.exceptions.PolarsError, OSError, ValueError, EOFError) as e:
         raise DataError(f"{path}: cannot be read ({_why(path, e)})") from None
+    if columns is None:
+        columns = [name for name in table.columns if name != ROW]
     for name in columns:
         if name not in table.columns:
             raise DataError(f"{path}: no column {name!r}{did_you_mean(name, table.columns)}")
     if table.is_empty():
         raise DataError(f"{path}: the table has no rows; give it at least one record under the header")
-    return table.select(list(dict.fromkeys(columns))).with_row_index(ROW, offset=1)
+    wanted = [table[name] for name in dict.fromkeys(columns)]  # in an expression "*" would be every column
+    return pl.DataFrame(wanted, height=table.height).with_row_index(ROW, offset=1)
 
 
 def _read(path: Path) -> pl.DataFrame:
     name = path.name.lower()
-    if name.endswith(".parquet"):
+    if name.endswith(PARQUET):
         return pl.read_parquet(path)
-    if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")):
+    if name.endswith(JSON_LINES):
         return pl.read_ndjson(path, infer_schema_length=None)
-    if name.endswith((".csv", ".csv.gz")):
+    if name.endswith(CSV):
         return pl.read_csv(path, infer_schema=False)
     raise ValueError("the name must end in .csv, .csv.gz, .parquet or .jsonl")
 

@@ -173,22 +173,22 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             None,
             manifest["report"],
         )
-    except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowException, SafetensorError) as e:
+        log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
+        vectors = None
+        if "relation_vectors" in arrays:
+            vectors = StoredVectors(tuple(manifest["relations"]), arrays["relation_vectors"])
+        loaded = Bundle(
+            shop=manifest["shop"],
+            inputs=manifest["inputs"],
+            config=manifest["config"],
+            model=model,
+            log=log,
+            items=items,
+            users=users,
+            text=arrays.get("text"),
+            patterns=manifest["patterns"],
+            metrics=metrics,
+        )
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException, SafetensorError) as e:
         raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
-    log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
-    vectors = None
-    if "relation_vectors" in arrays:
-        vectors = StoredVectors(tuple(manifest["relations"]), arrays["relation_vectors"])
-    loaded = Bundle(
-        shop=manifest["shop"],
-        inputs=manifest["inputs"],
-        config=manifest["config"],
-        model=model,
-        log=log,
-        items=items,
-        users=users,
-        text=arrays.get("text"),
-        patterns=manifest["patterns"],
-        metrics=metrics,
-    )
     return loaded, vectors

@@ -18,9 +18,9 @@ from .boosted import fit_boosted
 from .context import Context
 from .evaluate import Evaluation, Row
 from .evidence import Evidence
-from .folds import training_folds
+from .folds import end_of, training_folds
 from .metrics import auc, f1
-from .model import Ingredients, Model, Say, evidence_at, rebuilt, roles_of, scorable_at
+from .model import STOP_USERS, Ingredients, Model, Say, answers, evidence_at, rebuilt, roles_of, scorable_at
 from .pool import Question, Scorable, choose_blend
 from .profiles import profiles_of
 from .terms import ProfileRows, Term
@@ -51,7 +51,9 @@ def fit_clicks(given: Ingredients, pairs: Pairs, say: Say = lambda _: None) -> M
     head = fit_boosted(cross_fitted(given, pairs.train, say), labels_of(pairs.train), seed=given.seed)
     fold = training_folds(given.log, given.config.split, 1)[0]
     roles = roles_of([fold], settings.check_users)
-    scorable = scorable_at(given, fold.seen, fold.now, given.learn_vectors(fold.seen, fold, None))
+    scorable = scorable_at(
+        given, fold.seen, fold.now, given.learn_vectors(fold.seen, answers(fold, roles.pupils[:STOP_USERS]), None)
+    )
     report: dict[str, Any] = {"terms": [term.name for term in scorable.terms], "head": head.kind}
     report["pool"], blend, report["pool_recall"] = choose_blend(
         Question(scorable, fold.held_out, roles.pupils),
@@ -68,18 +70,25 @@ def fit_clicks(given: Ingredients, pairs: Pairs, say: Say = lambda _: None) -> M
 
 
 def cross_fitted(given: Ingredients, asked: InteractionLog, say: Say = lambda _: None) -> np.ndarray:
-    """float32 [pair, term]: the terms of every pair, from the yeses of the other folds."""
-    fold = np.random.default_rng(given.seed).permutation(len(asked)) % FOLDS
+    """float32 [event, term]: the terms of every event's pair, from the yeses of the other folds."""
+    fold, now = fold_numbers(asked, given.seed), end_of(given.log, given.config.split)
     values: np.ndarray | None = None
     for number in range(FOLDS):
         here = np.flatnonzero(fold == number)
         seen = asked.where((fold != number) & (labels_of(asked) == 1))
-        found = _values(scorable_at(given, seen, None, given.learn_vectors(seen, None, None)), asked.where(here))
+        found = _values(scorable_at(given, seen, now, given.learn_vectors(seen, None, None)), asked.where(here))
         values = np.empty((len(asked), found.shape[1]), np.float32) if values is None else values
         values[here] = found
         say(f"terms of {len(here):,} pairs, fold {number + 1} of {FOLDS}")
     assert values is not None
     return values
+
+
+def fold_numbers(asked: InteractionLog, seed: int) -> np.ndarray:
+    """int64 [event] below FOLDS, drawn by pair: a pair that occurs twice must not find its other answer."""
+    pairs, place = np.unique(asked.user * asked.n_items + asked.item, return_inverse=True)
+    numbers: np.ndarray = np.random.default_rng(seed).permutation(len(pairs)) % FOLDS
+    return numbers[place]
 
 
 def log_odds(model: Model, history: InteractionLog, pairs: InteractionLog) -> np.ndarray:
@@ -136,7 +145,7 @@ def evaluate_clicks(
     ours = figures(log_odds(model, given.log, test), 0.0, test, given.log)
     rows: list[Row] = [{"name": "catalograph", **ours, "fit_s": fit_s}]
     left_out: dict[str, str] = {}
-    evidence = evidence_at(given, given.log, None, None)
+    evidence = evidence_at(given, given.log, model.now, None)
     for baseline, lacking in applicable(evidence, given.config.evaluation.baselines) if baselines else ():
         if lacking is not None:
             left_out[baseline.name] = lacking

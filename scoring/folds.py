@@ -8,7 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..config import SplitSection
+from ..errors import ConfigError
 from ..kg.log import InteractionLog
+from ..loaders.interactions import moment_ms
 from .evidence import DAY_MS
 
 SHARE = 0.15  # of the training events a random fold hides
@@ -45,7 +47,14 @@ def training_folds(log: InteractionLog, split: SplitSection, count: int) -> list
     newest … event. Otherwise: a random 15 % of the events, a new draw per fold.
     """
     if log.at is not None and split.method in ("time", "none"):
-        return _periods(log, split, count)
+        folds = _periods(log, split, count)
+        if not folds:
+            span = (int(log.at.max()) - int(log.at.min())) / DAY_MS
+            raise ConfigError(
+                f"no customer of the last {split.period_days} days of training was there before: the log spans "
+                f"{span:.0f} days; lower split.period_days"
+            )
+        return folds
     if log.ordered and (split.method == "last" or (split.method == "column" and split.like == "last")):
         return [_last(log, number) for number in range(count)]
     return [_random(log, number) for number in range(count)]
@@ -56,8 +65,8 @@ def end_of(log: InteractionLog, split: SplitSection) -> float | None:
     if log.at is None:
         return None
     if split.method == "time" and split.at is not None:
-        return float(np.datetime64(str(split.at).replace("+00:00", ""), "ms").astype(np.int64)) / DAY_MS
-    return float(np.floor(log.at.max() / DAY_MS)) + 1.0
+        return float(moment_ms(split.at) / DAY_MS)
+    return _now(log)
 
 
 def _periods(log: InteractionLog, split: SplitSection, count: int) -> list[Fold]:

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..config import ShopConfig
+from ..errors import ConfigError
 from ..kg.log import InteractionLog
 from .boosted import BoostedHead
 from .context import Context, item_features, user_features
@@ -27,15 +28,19 @@ if TYPE_CHECKING:
     from ..gnn.train import RelationVectors
 
 Say = Callable[[str], None]
+STOP_USERS = 1_000  # whose answers say when to stop training relation vectors
+
+
+Answers = tuple[np.ndarray, np.ndarray]  # users and items, int64 [n] each: pairs that were held out
 
 
 class LearnVectors(Protocol):
     """Fits relation vectors on a log of training events, or returns None when the shop wants none."""
 
     def __call__(
-        self, seen: InteractionLog, fold: Fold | None, start: RelationVectors | None
+        self, seen: InteractionLog, valid: Answers | None, start: RelationVectors | None
     ) -> RelationVectors | None:
-        """Fit on `seen`; `fold` brings validation pairs, `start` weights of an earlier cut."""
+        """Fit on `seen`; `valid` stops the training, `start` brings the weights of an earlier cut."""
         ...
 
 
@@ -90,7 +95,12 @@ class Model:
         """items int64 [user, k] (-1 where fewer remain), scores float32 [user, k], contributions [user, k, term].
 
         `only`, bool [item], filters what is shown and changes no score.
+
+        Raises:
+            ConfigError: k is above the size of the pool.
         """
+        if k > self.pool_size:
+            raise ConfigError(f"k = {k} is more than the {self.pool_size} items the head ranks; raise model.pool_size")
         pool = fill(scorable, users, self.blend, self.pool_size, only)
         places, items, scores = rank_pool(self.head, pool, k)
         values = np.take_along_axis(pool.values, places[:, :, None], 1)
@@ -179,7 +189,7 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
     settings = given.config.model
     folds = training_folds(given.log, given.config.split, settings.folds)
     roles = roles_of(folds, settings.check_users)
-    vectors = vectors_of_folds(given, folds, say)
+    vectors = vectors_of_folds(given, folds, roles)
 
     def at(number: int) -> Scorable:
         return scorable_at(given, folds[number].seen, folds[number].now, vectors[number])
@@ -270,10 +280,28 @@ def _lengths(gnn: RelationVectors) -> dict[str, float]:
     return {name: float(mean) for name, mean in zip(gnn.relations, length, strict=True)}
 
 
-def vectors_of_folds(given: Ingredients, folds: list[Fold], say: Say) -> list[RelationVectors | None]:
-    """R_s per fold, oldest cut first, each started from the one before: no later event is ever seen."""
+def vectors_of_folds(given: Ingredients, folds: list[Fold], roles: Roles) -> list[RelationVectors | None]:
+    """R_s per fold, oldest cut first.
+
+    A fold starts from the one before only where that has seen nothing but what this one sees: random draws have seen
+    each other's answers. Training is stopped by users who choose nothing afterwards; where all of the newest period
+    are to choose, it takes as many epochs as the period before.
+    """
     found: list[RelationVectors | None] = []
-    for fold in reversed(folds):
-        start = found[-1] if found else None
-        found.append(given.learn_vectors(fold.seen, fold, start))
+    for number, fold in reversed(list(enumerate(folds))):
+        start = found[-1] if found and _within(folds[number + 1].seen, fold.seen) else None
+        stop = np.setdiff1d(fold.users, roles.check)[:STOP_USERS]
+        found.append(given.learn_vectors(fold.seen, answers(fold, stop) if len(stop) else None, start))
     return found[::-1]
+
+
+def answers(fold: Fold, users: np.ndarray) -> Answers:
+    """What these users must find."""
+    pairs = fold.held_out[users].tocoo()
+    return users[pairs.row], pairs.col.astype(np.int64)
+
+
+def _within(one: InteractionLog, other: InteractionLog) -> bool:
+    """Whether every pair of one log is in the other."""
+    mine, theirs = (np.unique(log.user * log.n_items + log.item) for log in (one, other))
+    return bool(np.isin(mine, theirs, assume_unique=True).all())

@@ -144,6 +144,10 @@ class Recommender:
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), array.shape[1])
         return pa.table({"id": pa.array(self._items.ids, pa.string()).take(pa.array(rows)), "vector": vectors})
 
+    def knows(self, item: str) -> bool:
+        """Whether there is an item of this id."""
+        return item in self._items
+
     def title(self, item: str) -> str:
         """What people call the item: its title, else its id."""
         title = self.bundle.config["items"]["title"]

@@ -51,7 +51,7 @@ def publish(place: Path) -> None:
     folder = place.parents[1]
     _replace(folder / "current", place.name + "\n")
     older = [other for other in _complete(place.parent) if other != place]
-    for other in older[: len(older) + 1 - KEPT]:
+    for other in older[: max(len(older) + 1 - KEPT, 0)]:
         shutil.rmtree(other)
 
 

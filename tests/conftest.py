@@ -64,14 +64,20 @@ def neo4j_server(tmp_path_factory):
 @pytest.fixture
 def neo4j_url(neo4j_server):
     """The address of an empty database."""
-    bolt = Bolt(neo4j_server.url)
+    emptied(neo4j_server.url)
+    return neo4j_server.url
+
+
+def emptied(url):
+    """Leave nothing in the server's database."""
+    bolt = Bolt(url)
     with bolt.session("WRITE") as session:
-        session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 10000 ROWS").consume()
+        for each in ("()-[x]->()", "(x)"):
+            session.run(f"MATCH {each} CALL (x) {{ DELETE x }} IN TRANSACTIONS OF 10000 ROWS").consume()
         for kind in ("CONSTRAINT", "INDEX"):
             for name in session.run(f"SHOW {kind} YIELD name, type WHERE type <> 'LOOKUP' RETURN name").value():
                 session.run(f"DROP {kind} `{name}`").consume()
     bolt.close()
-    return neo4j_server.url
 
 
 @pytest.fixture

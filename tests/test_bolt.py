@@ -54,7 +54,7 @@ def test_an_absent_server_is_one_line(credentials):
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_password_is_named_but_not_shown(neo4j_url, monkeypatch):
+def test_a_wrong_password_for_neo4j_is_named_but_not_shown(neo4j_url, monkeypatch):
     monkeypatch.setenv("NEO4J_PASSWORD", SECRET)
     with pytest.raises(StoreError) as caught:
         Bolt(neo4j_url).read("RETURN 1")
@@ -62,7 +62,7 @@ def test_a_wrong_password_is_named_but_not_shown(neo4j_url, monkeypatch):
     assert SECRET not in str(caught.value)
 
 
-def test_reading_answers_and_refuses_to_write(neo4j_url):
+def test_reading_from_neo4j_answers_and_refuses_to_write(neo4j_url):
     bolt = Bolt(neo4j_url)
     assert [record["x"] for record in bolt.read("UNWIND $xs AS x RETURN x", {"xs": [1, 2]})] == [1, 2]
     with pytest.raises(QueryError, match="the query does not run"):

@@ -13,6 +13,7 @@ from catalograph.scoring.clicks import cross_fitted, figures
 from catalograph.scoring.context import Context
 from catalograph.scoring.evidence import Evidence, histories_of
 from catalograph.scoring.families import all_terms
+from catalograph.scoring.metrics import auc
 from catalograph.scoring.model import Ingredients
 from catalograph.scoring.profiles import profiles_of
 
@@ -51,7 +52,7 @@ def shop(tmp_path_factory):
         for item in random.choice(ITEMS, 20, replace=False):
             liked = int((user % 4 == item % 4) != (random.random() < 0.03))
             parts = random.choice(["train", "valid", "test"], 2, p=[0.6, 0.2, 0.2])
-            lines.append(f"u{user:02},i{item:02},{liked},{parts[0]},{parts[1]}\n")
+            lines.append(f"u{user:03},i{item:02},{liked},{parts[0]},{parts[1]}\n")
     (folder / "pairs.csv").write_text("user,item,liked,split_a,split_b\n" + "".join(lines))
     (folder / "shop.toml").write_text(TOML)
     return folder / "shop.toml"
@@ -82,13 +83,15 @@ def test_a_rebuilt_shop_scores_pairs_and_makes_lists(shop, tmp_path):
     result = rebuild(open_workshop(shop, out=tmp_path, device="cpu"))
     assert set(result["metrics"]["validation"]) == {"auc", "f1", "auc_warm", "f1_warm"}
     made = Recommender.load(tmp_path)
-    scores, parts = made.score(["u01"], ["i01", "i02", "i05"], terms=True)
+    user, item = (side.ravel() for side in np.indices((USERS, ITEMS)))
+    scores, parts = made.score([f"u{n:03}" for n in range(USERS)], [f"i{n:02}" for n in range(ITEMS)], terms=True)
     np.testing.assert_allclose(sum(parts.values()), scores, rtol=1e-5, atol=1e-5)
-    assert scores[0, [0, 2]].min() > scores[0, 1]  # log-odds
-    listed = made.recommend(["u01"], k=3)[0]
+    new = histories_of(made.bundle.log).matrix().toarray().ravel() == 0
+    assert auc(user[new] % 4 == item[new] % 4, scores.ravel()[new]) > 0.8  # log-odds
+    listed = made.recommend(["u001"], k=3)[0]
     assert [item.score for item in listed] == sorted((item.score for item in listed), reverse=True)
     np.testing.assert_allclose(
-        [item.score for item in listed], made.score(["u01"], [i.item for i in listed])[0], rtol=1e-5
+        [item.score for item in listed], made.score(["u001"], [i.item for i in listed])[0], rtol=1e-5
     )
     assert (made.bundle.log.label == 1).all()  # a no is no history
 
@@ -104,6 +107,35 @@ def test_the_terms_of_a_pair_do_not_know_its_answer(shop):
     two = cross_fitted(ingredients(shop, other), other)
     np.testing.assert_array_equal(one[row], two[row])
     assert not np.array_equal(one, two)
+
+
+def test_a_pair_asked_twice_does_not_find_its_other_answer(shop):
+    """Of a pair that occurs twice both answers are turned: its terms stay what they were."""
+    once = asked()
+    twice = np.sort(np.append(np.arange(len(once)), np.flatnonzero(once.label == 1)[:20]))
+    log = once.where(twice)
+    pair = log.user * ITEMS + log.item
+    again = np.isin(pair, pair[1:][np.diff(pair) == 0])
+    assert again.sum() == 40
+    for number in np.unique(pair[again])[:5]:
+        here = pair == number
+        turned = InteractionLog(USERS, ITEMS, log.user, log.item, label=np.where(here, 0, log.label).astype(np.int8))
+        one, two = (cross_fitted(ingredients(shop, found), found) for found in (log, turned))
+        np.testing.assert_array_equal(one[here], two[here])
+
+
+def test_a_shop_with_times_has_the_same_terms_in_every_fold(shop, tmp_path):
+    timed = shop.parent / "timed.csv"
+    lines = (shop.parent / "pairs.csv").read_text().splitlines()
+    random = np.random.default_rng(1)
+    days = [f"2024-0{month}-10" for month in random.integers(1, 7, len(lines) - 1)]
+    timed.write_text("\n".join([lines[0] + ",day", *(f"{a},{b}" for a, b in zip(lines[1:], days, strict=True))]))
+    settings = TOML.replace("pairs.csv", "timed.csv").replace('label = "liked"', 'label = "liked"\ntime = "day"')
+    (tmp_path / "shop.toml").write_text(settings.partition("[split]")[0] + '[gnn]\nmodel = "none"\n')
+    rebuild(open_workshop(tmp_path / "shop.toml", data=shop.parent, out=tmp_path / "build", device="cpu"))
+    made = Recommender.load(tmp_path / "build")
+    assert "popularity_28d.prior" in {term.name for term in made.model.terms}
+    assert np.diff(made.score(["u001"], ["i02", "i01"])[0]) > 0
 
 
 def test_terms_of_pairs_are_those_of_the_table():

@@ -355,6 +355,12 @@ def test_what_is_derived_reads_training_events_alone(tmp_path):
     assert found.derived == {"BOUGHT_TOGETHER"}
 
 
+def test_a_no_is_in_no_basket(tmp_path):
+    log = "user_id,item_id,day,y\nu,a,2024-03-01,1\nu,b,2024-03-01,1\nu,c,2024-03-01,0\n"
+    settings = '[baskets]\nmin_count = 1\n[interactions]\ntime = "day"\nlabel = "y"\n'
+    assert ends(load(tmp_path, settings, log_csv=log), "Item", "BOUGHT_TOGETHER", "Item") == [("a", "b"), ("b", "a")]
+
+
 def test_scrambling_the_held_out_part_changes_nothing_that_is_trained_on(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -552,6 +558,11 @@ BAD = {
         '[interactions]\nlabel = "y"\n',
         {"log_csv": "user_id,item_id,y\nu,a,1\nu,b,2\n"},
         "log.csv: row 2, column 'y': 2 is neither 0 nor 1",
+    ),
+    "labels without a yes": (
+        '[interactions]\nlabel = "y"\n',
+        {"log_csv": "user_id,item_id,y\nu,a,0\nu,b,0\n"},
+        "log.csv: no training row is labelled 1",
     ),
     "a broken position": (
         '[interactions]\nposition = "p"\n',

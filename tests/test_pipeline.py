@@ -130,7 +130,7 @@ def test_named_queries_answer(built, capsys, question):
     if question[0] == "popular":
         log = Recommender.load(out).bundle.log
         users = [len(set(log.user[log.item == n])) for n in range(log.n_items)]
-        assert [row["users"] for row in rows] == sorted(users, reverse=True)[:3]
+        assert [row["customers"] for row in rows] == sorted(users, reverse=True)[:3]
     if question[0] == "similar_by_attributes":
         assert all(int(row["item"][1:]) % 4 == 1 for row in rows[:2])
         assert rows[0]["shared"] == 2

@@ -25,9 +25,9 @@ EDGES = {
 }
 
 
-@pytest.fixture(params=["ladybug"])
-def store(request, tmp_path):
-    opened = open_store(f"ladybug:{tmp_path / 'graph.lbug'}")
+@pytest.fixture(params=["ladybug", "neo4j"])
+def store(request, store_url):
+    opened = open_store(store_url(request.param))
     opened.rebuild(NODES, EDGES)
     yield opened
     opened.close()

@@ -1,11 +1,13 @@
 // title: Bought together
 // group: sales
-// about: The items that share most baskets with one item, in the training part of the log.
-// param: item string RED RETROSPOT MUG
-// param: limit int 10
-// columns: item, baskets
-// needs: BOUGHT_TOGETHER
-MATCH (i:Item {id: $item})-[r:BOUGHT_TOGETHER]->(other:Item)
-RETURN other.id AS item, r.count AS baskets
+// about: The items that share most baskets with one item.
+// param: item item: the item, e.g. RED RETROSPOT MUG
+// param: limit int = 10: rows at most
+// column: item string: the other item
+// column: title string: its title
+// column: baskets int: baskets that hold both
+// needs: @baskets
+MATCH (i:@item {id: $item})-[r:@baskets]->(other:@item)
+RETURN other.id AS item, other.@title AS title, r.count AS baskets
 ORDER BY baskets DESC, item
 LIMIT $limit

@@ -1,9 +1,15 @@
 // title: Product card
 // group: products
-// about: Everything the graph says of one item: each relation and the node it leads to.
-// param: item string RED RETROSPOT MUG
-// columns: relation, value
-MATCH (i:Item {id: $item})-[r]->(x)
-WHERE type(r) <> 'BOUGHT_TOGETHER'
-RETURN type(r) AS relation, x.id AS value
-ORDER BY relation, value
+// about: Everything the shop's files say of one item: each relation, what it leads to, and how many items share it.
+// param: item item: the item, e.g. RED RETROSPOT MUG
+// column: relation string: the relation
+// column: value string: the id of what it leads to
+// column: name string: its name
+// column: items int: items that have it, this one among them
+// needs: @facts
+MATCH (i:@item {id: $item})-[r:@facts]->(x)
+MATCH (other:@item)-[s:@facts]->(x)
+WHERE type(s) = type(r)
+WITH type(r) AS relation, x, count(*) AS items
+RETURN relation, x.id AS value, coalesce(x.@name, x.@title, x.id) AS name, items
+ORDER BY relation, value, name, items

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
@@ -32,15 +33,23 @@ class Server:
     """One server process with its own data folder.
 
     home: holds data, logs and configuration; kept when the server stops. password: of user neo4j, set before the first
-    start.
+    start. settings: of neo4j.conf, besides those below.
     """
 
     def __init__(
-        self, home: Path, password: str, *, port: int | None = None, version: str = LTS, heap: str = "1g"
+        self,
+        home: Path,
+        password: str,
+        *,
+        port: int | None = None,
+        version: str = LTS,
+        heap: str = "1g",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.home, self.password, self.version, self.heap = home.resolve(), password, version, heap
         self.port = port or free_port()
         self.lib = lib_of(version)
+        self.settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -79,6 +88,18 @@ class Server:
     def kill(self) -> None:
         """kill -9."""
         self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """From here on it keeps its connections and says nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """End a pause."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, which: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(which)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
@@ -133,7 +154,7 @@ class Server:
         }
         if not self.version.startswith("5."):
             settings["db.query.default_language"] = "CYPHER_5"  # 5.26 does not know the setting
-        text = "".join(f"{key}={value}\n" for key, value in settings.items())
+        text = "".join(f"{key}={value}\n" for key, value in {**settings, **self.settings}.items())
         (self.home / "conf" / "neo4j.conf").write_text(text, encoding="utf-8")
 
 
