@@ -212,21 +212,13 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
 
 def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
     """Load, store (skipped when `graph_inputs` is what the store already holds), export."""
-    start = time.perf_counter()
-    config = workshop.config
-    workshop.folder.mkdir(parents=True, exist_ok=True)
-    with closing(open_source(config)) as source:
-        catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
-    events = catalogue.interactions.num_rows
-    rejected = sum(catalogue.rejected.values())
-    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
-    for (table, reason), rows in catalogue.rejected.items():
-        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
-    start = time.perf_counter()
+    catalogue, start = _loaded(workshop, split), time.perf_counter()
     with opened(workshop) as store:
-        if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
+        held = graph_inputs is not None and _is_done(workshop, "graph", graph_inputs)
+        if held and _holds(store, catalogue, workshop.done.get("imported", "")):
             workshop.say(f"{'graph':<9} unchanged, skipped")
         else:
+            _mark_done(workshop, "imported", "")
             _mark_done(workshop, "graph", "")  # from here to the end of the rebuild the store may hold anything
             counts = store.rebuild(catalogue.nodes, catalogue.edges)
             if graph_inputs is not None:
@@ -237,6 +229,37 @@ def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 
         snapshot = export_snapshot(store)
     workshop.line("export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
     return catalogue, snapshot
+
+
+def _loaded(workshop: Workshop, split: int = 0) -> Catalogue:
+    config, start = workshop.config, time.perf_counter()
+    workshop.folder.mkdir(parents=True, exist_ok=True)
+    with closing(open_source(config)) as source:
+        catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
+    events = catalogue.interactions.num_rows
+    rejected = sum(catalogue.rejected.values())
+    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    for (table, reason), rows in catalogue.rejected.items():
+        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
+    return catalogue
+
+
+def prepare_import(workshop: Workshop, folder: Path) -> None:
+    """The graph as files for neo4j-admin; a rebuild that finds them imported goes on from there."""
+    if not workshop.store_url.startswith(("neo4j", "bolt")):
+        raise ConfigError("--offline-import is for a Neo4j server; name it by --store neo4j://HOST:PORT")
+    from .kg.bolt import Bolt  # noqa: PLC0415
+    from .kg.neo4j_import import write_import  # noqa: PLC0415
+
+    database = Bolt(workshop.store_url).database or "neo4j"
+    catalogue, start = _loaded(workshop), time.perf_counter()
+    generation = write_import(folder, catalogue.nodes, catalogue.edges, database)
+    _mark_done(workshop, "graph", _inputs(workshop)[0])
+    _mark_done(workshop, "imported", str(generation))
+    workshop.line("files", f"in {folder}", start)
+    workshop.say(
+        f"stop the server, run sh {folder / 'import.sh'} there, start it, and rebuild without --offline-import"
+    )
 
 
 def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, encoder: EncoderSection) -> np.ndarray | None:
@@ -268,12 +291,14 @@ def _answers(workshop: Workshop) -> bool:
         return False
 
 
-def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
+def _holds(store: GraphStore, catalogue: Catalogue, imported: str) -> bool:
     try:
-        store.generation()  # a graph in the middle of a change may have the right counts
+        generation = store.generation()  # a graph in the middle of a change may have the right counts
         counts = store.counts()
     except StoreError:
         return False
+    if imported and imported != str(generation):
+        return False  # files were made, and what is there did not come from them
     nodes = {label: table.num_rows for label, table in catalogue.nodes.items()}
     edges = {key: table.num_rows for key, table in catalogue.edges.items()}
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges

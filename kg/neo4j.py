@@ -19,7 +19,7 @@ from . import neo4j_batch, neo4j_read, neo4j_rebuild, neo4j_writeback
 from .bolt import Bolt
 from .checks import check_graph
 from .neo4j_answer import answer
-from .neo4j_notes import Notes, read_notes
+from .neo4j_notes import Notes, complete_import, read_notes
 from .readonly import check
 from .schema import ARROW_TYPES, Schema
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
@@ -56,6 +56,7 @@ class Neo4jStore:
 
     def apply(self, batch: Batch) -> Counts:
         """See :class:`~catalograph.kg.store.GraphStore`."""
+        self.generation()
         try:
             neo4j_batch.apply(self._bolt, batch, adopt=self._adopt)
         except QueryError as e:
@@ -82,6 +83,8 @@ class Neo4jStore:
         if notes.unfinished:
             raise StoreError(f"{self._bolt.url}: {notes.complaint}")
         self._schema_of(notes)
+        if notes.imported:
+            notes = complete_import(self._bolt, notes)
         return notes.generation
 
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:

@@ -95,6 +95,8 @@ def test_rebuilding_replaces_everything(store):
         ("Item", pa.table({"id": ["a", "b", "a"]}), "Item: id 'a' stands twice"),
         ("Item", pa.table({"id": pa.array(["a", None], pa.string())}), "Item: row 2 has no id"),
         ("Item", pa.table({"name": ["a"]}), "no column 'id'"),
+        ("Item", pa.table({"id": ["a", "b"], "price": [None, float("nan")]}), "Item: row 2 has price nan"),
+        ("Item", pa.table({"id": ["a", "b"], "price": [float("-inf"), 1.0]}), "Item: row 1 has price -inf"),
     ],
 )
 def test_bad_nodes_are_refused_and_the_old_graph_stays(store, label, table, complaint):
@@ -111,6 +113,7 @@ def test_bad_nodes_are_refused_and_the_old_graph_stays(store, label, table, comp
         (pa.table({"source": ["a", "zz"], "target": ["b", "b"]}), "ALSO: row 2 has source 'zz', which is no Item"),
         (pa.table({"source": ["a"], "target": ["zz"]}), "ALSO: row 1 has target 'zz'"),
         (pa.table({"source": ["a", "a"], "target": ["b", "b"]}), "ALSO: 'a' -> 'b' stands twice"),
+        (pa.table({"source": ["a"], "target": ["b"], "w": [float("inf")]}), "ALSO: row 1 has w inf"),
     ],
 )
 def test_bad_edges_are_refused_and_the_old_graph_stays(store, table, complaint):
