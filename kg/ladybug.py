@@ -172,7 +172,8 @@ class LadybugStore:
     ) -> pa.Table:
         """Typed text, behind the gate, in a process that can be killed."""
         self.schema()  # a missing or broken file is told apart from a bad query
-        return worker.ask(self._path, check(text, parameters), parameters, timeout_s=timeout_s, max_rows=max_rows)
+        checked = check(text, parameters, distinct_last=True)
+        return worker.ask(f"ladybug:{self._path}", checked, parameters, timeout_s=timeout_s, max_rows=max_rows)
 
     def publish(self, publication: Publication) -> Published:
         """See :class:`~catalograph.kg.store.GraphStore`; lists only, for the engine has no vector index."""

@@ -464,7 +464,7 @@ def test_a_big_answer_stops_before_it_fills_the_memory_here(store, monkeypatch):
     monkeypatch.setattr("catalograph.kg.neo4j_answer.ANSWER_BYTES", 10_000)
     store.rebuild(*graph())
     with pytest.raises(QueryError, match="too much for the memory here"):
-        store.analyst("UNWIND range(1, 5) AS x RETURN range(1, 1000) AS xs", {})
+        store.run("UNWIND range(1, 5) AS x RETURN range(1, 1000) AS xs", {})
 
 
 @pytest.mark.parametrize(

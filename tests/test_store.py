@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from catalograph.errors import ConfigError, GraphError, QueryError, StoreError
+from catalograph.errors import ConfigError, GraphError, StoreError
 from catalograph.kg.export import FORMATS, export_snapshot, to_networkx
 from catalograph.kg.store import Batch
 from catalograph.kg.stores import open_store
@@ -336,75 +336,3 @@ def test_query_shapes_agree_with_networkx_on_skewed_graphs(tmp_path, seed):
     found = {name: store.run(text, {})["n"][0].as_py() for name, (text, _) in QUERIES.items()}
     store.close()
     assert found == {name: expected(g) for name, (_, expected) in QUERIES.items()}
-
-
-HOSTILE = [
-    "CREATE (n:Item {id: 'x'})",
-    "MATCH (n) DELETE n",
-    "MATCH (n) DETACH DELETE n",
-    "MATCH (n) SET n.price = 0",
-    "MATCH (n) REMOVE n.price",
-    "MERGE (n:Item {id: 'x'})",
-    "MATCH (n) RETURN n.id; MATCH (m) RETURN m.id",
-    "COPY (MATCH (n) RETURN n.id) TO '/tmp/out.csv'",
-    "LOAD FROM '/etc/passwd' RETURN *",
-    "LOAD CSV FROM 'file:///etc/passwd' AS l RETURN l",
-    "MATCH (n) LOAD FROM '/etc/passwd' RETURN *",
-    "CALL show_tables() RETURN *",
-    "CALL timeout=0",
-    "MATCH (n) CALL db.labels() YIELD label RETURN label",
-    "CHECKPOINT",
-    "EXPORT DATABASE '/tmp/x'",
-    "IMPORT DATABASE '/tmp/x'",
-    "INSTALL httpfs",
-    "ATTACH '/tmp/x' AS y (dbtype duckdb)",
-    "USE other MATCH (n) RETURN n",
-    "BEGIN TRANSACTION",
-    "DROP TABLE Item",
-    "ALTER TABLE Item ADD x INT64",
-    "CREATE MACRO f(x) AS x",
-    "EXPLAIN MATCH (n) RETURN n",
-    "PROFILE MATCH (n) RETURN n",
-    "CYPHER runtime=slotted MATCH (n) RETURN n",
-    "SHOW DATABASES",
-    "M\\u0041TCH (n) RETURN n",
-    "MATCH (n) RETURN apoc.util.sleep(1000)",
-    "MATCH (n) RETURN `apoc`.`x`(1)",
-    "MATCH (n) RETURN read_text('/etc/passwd')",
-    "FOREACH (x IN [1] | CREATE (:N))",
-    "MATCH (n) /* */ CrEaTe (m:N)",
-    "MATCH (n) RETURN n.id // x\nSET n.id = 1",
-    "",
-    "   // only a comment",
-    "MATCH (n) WHERE n.id = 'open RETURN n.id",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_refused_in_one_line_and_changes_nothing(tmp_path, text):
-    store = open_store(f"ladybug:{tmp_path / 'g.lbug'}")
-    store.rebuild(*graph())
-    files = sorted(os.listdir(tmp_path))
-    with pytest.raises(QueryError) as caught:
-        store.analyst(text, {})
-    assert "\n" not in str(caught.value)
-    assert store.counts().nodes["Item"] == 5
-    assert sorted(os.listdir(tmp_path)) == files
-    store.close()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "MATCH (n:Item) WHERE n.name = 'CREATE; DELETE' RETURN n.id AS id",
-        "MATCH (n:Item)-[:HAS]->(b:Brand) RETURN b.name AS brand, count(*) AS n ORDER BY n DESC LIMIT 5",
-        "OPTIONAL MATCH (n:Item) RETURN max(n.price) AS most",
-        "UNWIND [1, 2] AS x RETURN x",
-        "MATCH (n:`Item`) RETURN n.id AS id // a comment",
-    ],
-)
-def test_reading_passes(tmp_path, text):
-    store = open_store(f"ladybug:{tmp_path / 'g.lbug'}")
-    store.rebuild(*graph())
-    store.analyst(text, {})
-    store.close()
