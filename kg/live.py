@@ -134,8 +134,9 @@ class LiveGraph:
         """ROW and the `id` of every node of a label; that of an item or user is told before its relations are."""
         if label not in self._keys:
             sheet = self._nodes(label, {}, Rejects(quarantine=True) if rejects.quarantine else rejects).typed("id")
-            closed = label in (self._config.items.label, self._config.users.label)
-            self._keys[label] = (sheet.unique("id") if closed and not rejects.quarantine else sheet).frame
+            alike = {self._config.items.label: self._config.items.repeats, self._config.users.label: "fail"}
+            strict = alike.get(label) == "fail" and not rejects.quarantine
+            self._keys[label] = (sheet.unique("id") if strict else sheet).frame
         return self._keys[label]
 
     def _variable(self, way: Way, property_: str) -> str:

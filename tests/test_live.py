@@ -334,6 +334,25 @@ def test_what_cannot_be_used_is_one_clear_line(neo4j_url, tmp_path, name, capsys
     assert dump(neo4j_url) == before
 
 
+def test_of_items_with_one_id_the_first_may_stand_for_all(neo4j_url, tmp_path):
+    write(
+        neo4j_url,
+        BASE,
+        "MATCH (u:Customer {email: 'u'}) CREATE (u)-[:BOUGHT]->(:Product {sku: 'a', name: 'Again'})",
+    )
+    found = load(tmp_path, small(neo4j_url, items='id = "sku"\nrepeats = "first"\nproperties = { name = "string" }'))
+    assert found.nodes["Product"]["name"].to_pylist() == ["Apple", "Bread", None]
+    assert ends(found, "Customer", "INTERACTED", "Product", "count")[0] == ("u", "a", 2)
+
+
+def test_a_graph_without_events_is_a_catalogue(neo4j_url, tmp_path):
+    write(neo4j_url, BASE, A + "CREATE (a)-[:MADE_BY]->(:Brand {name: 'Acme'})")
+    text = small(neo4j_url).replace('[interactions]\nrelation = "BOUGHT"\n', "")
+    found = load(tmp_path, text)
+    assert set(found.nodes) == {"Product", "Brand"}
+    assert ends(found, "Product", "MADE_BY", "Brand") == [("a", "Acme")]
+
+
 def test_quarantine_sets_bad_nodes_and_relations_aside(neo4j_url, tmp_path):
     write(
         neo4j_url,
