@@ -333,8 +333,16 @@ def _tuned(
     texts = _texts(workshop, catalogue, snapshot)
     if config.encoder.finetune.way == "none" or texts is None:
         return config.encoder
-    vectors = _vectors(workshop, texts, config.encoder)
-    lessons, check = lessons_of(texts, vectors, train, relations, catalogue, snapshot, config, workshop.seed)
+    lessons, check = lessons_of(
+        texts,
+        lambda: _vectors(workshop, texts, config.encoder),
+        train,
+        relations,
+        catalogue,
+        snapshot,
+        config,
+        workshop.seed,
+    )
     told: list[str] = []
     place = tune(
         lessons,

@@ -8,7 +8,7 @@ encoder serves every fold and the final model alike (docs/decisions/0008-tune-be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,7 +30,7 @@ CHECK_USERS, CHECK_ITEMS = 2_000, 20_000  # at most, of a check: it is repeated 
 
 def lessons_of(
     texts: Sequence[str],
-    vectors: np.ndarray,
+    encoded: Callable[[], np.ndarray],
     log: InteractionLog,
     relations: Sequence[Relation],
     catalogue: Catalogue,
@@ -40,7 +40,8 @@ def lessons_of(
 ) -> tuple[Lessons, Check]:
     """Pairs from the events before the folds, and a check on the oldest fold.
 
-    texts, vectors: of the items, in row order; vectors are those of the encoder before it is tuned. log: training.
+    texts: of the items, in row order. encoded: gives their unit vectors float32 [item, dim] by the encoder before it is
+    tuned; asked only where hard negatives are wanted. log: training.
     """
     settings, label = config.encoder.finetune, catalogue.item_label
     folds = training_folds(log, config.split, config.model.folds)
@@ -69,7 +70,7 @@ def lessons_of(
         table, found["text"] = table + teach.noised(texts, seed=seed), pairs.drawn(most, seed)
     negatives = {}
     if settings.hard_negatives:
-        around = teach.Neighbourhood.of(known, vectors, [r.members for r in relations if r.links is None])
+        around = teach.Neighbourhood.of(known, encoded(), [r.members for r in relations if r.links is None])
         negatives = {
             kind: around.negatives(pairs.anchor, seed=seed)
             for kind, pairs in found.items()
