@@ -34,7 +34,7 @@ def sample_of(values, features, target):
 
 
 @pytest.mark.parametrize("kind", EVERY)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 1.0, 50.0]))
 def test_contributions_add_up_to_the_score(kind, seed, scale):
     random = np.random.default_rng(seed)
