@@ -86,12 +86,20 @@ def rebuild(
     device: Device = None,
     seed: Seed = 0,
     full: Annotated[bool, typer.Option("--full", help="Skip nothing.")] = False,
+    offline_import: Annotated[
+        Path | None,
+        typer.Option("--offline-import", metavar="DIR", help="Only write the graph as files for neo4j-admin."),
+    ] = None,
 ) -> None:
     """Load, export, encode, train, evaluate, publish; what did not change is skipped."""
+    from .pipeline import prepare_import  # noqa: PLC0415
     from .pipeline import rebuild as run  # noqa: PLC0415
 
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed, full=full)
-    run(workshop)
+    if offline_import is not None:
+        prepare_import(workshop, offline_import)
+    else:
+        run(workshop)
 
 
 @app.command()

@@ -245,12 +245,52 @@ class BasketsSection(Section):
     per_item: int = Field(50, ge=1)  # strongest partners kept per item
 
 
+class SearchSection(Section):
+    """What was searched for and which item answered: clicked, bought, or judged to fit more or less. One row each."""
+
+    file: Path
+    query: str = "query"
+    item: str = "item_id"
+    time: str | None = None  # with split.method = "time", rows from `split.at` on are left out
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    relevance: str | None = None  # a number, the higher the better; without it every row is a good answer
+
+
 class RelationSection(Section):
     """How the model treats one relation type."""
 
     use: bool = True
     leaks: bool = False  # known to have been collected with the test part in it: reports say so
     weight: float | None = Field(None, ge=0)  # of its rows beside the users' in EASE and the low-pass term
+
+
+class FinetuneSection(Section):
+    """How the text encoder learns what this shop's customers treat as alike."""
+
+    way: Literal["none", "full", "lora", "adalora", "adapter"] = "none"  # which weights learn; "adapter": IA3
+    learn_from: tuple[Literal["users", "baskets", "attributes", "queries", "text"], ...] = (
+        "users",
+        "baskets",
+        "queries",
+    )
+    layers: int = Field(0, ge=0)  # full: the last so many layers alone; 0: everything
+    steps: int = Field(600, ge=1)
+    batch_size: int = Field(128, ge=2)  # pairs of a step; each is a negative to the others
+    mini_batch: int = Field(0, ge=0)  # pairs held in memory at once, for batches larger than it; 0: the whole batch
+    max_tokens: int = Field(32, ge=8, le=512)  # of a text, while learning
+    hard_negatives: bool = False
+    learning_rate: float = Field(1e-4, gt=0)
+    warm_up: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the rate rises; then it falls to 0
+    weight_decay: float = Field(0.01, ge=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    temperature: float = Field(0.05, gt=0)
+    rank: int = Field(16, ge=1)  # of lora and adalora
+    checks: int = Field(4, ge=1)  # looks at the validation users, each with a checkpoint
+    patience: int = Field(2, ge=1)  # looks without a better validation NDCG@10 before it stops
+    runs: int = Field(1, ge=1)  # tuned with different seeds, and averaged
+
+
+Finetune = Annotated[FinetuneSection, BeforeValidator(lambda v: {"way": v} if isinstance(v, str) else v)]
 
 
 class EncoderSection(Section):
@@ -260,6 +300,9 @@ class EncoderSection(Section):
     text: tuple[str, ...] = ()  # item properties and relation types, joined in this order; default: the title
     max_tokens: int = Field(48, ge=8, le=512)
     batch_size: int = Field(64, ge=1)
+    precision: Literal["full", "reduced"] = "full"  # of matrix products; tuning always reduces
+    keep_layers: int = Field(0, ge=0)  # so many of the model's layers, evenly spaced, before it is tuned; 0: all
+    finetune: Finetune = FinetuneSection()
 
 
 class GnnSection(Section):
@@ -281,7 +324,7 @@ class GnnSection(Section):
 class ModelSection(Section):
     """The scoring model: which terms, which pool, which head."""
 
-    head: Literal["linear", "gated", "mlp", "auto"] = "linear"  # "auto": the best of them on the check users
+    head: Literal["linear", "gated", "mlp", "auto"] = "auto"  # the best of the three on the check users
     pool: Literal["auto", "learned", "strongest"] = "auto"
     pool_size: int = Field(200, ge=10)
     folds: int = Field(2, ge=1)  # validation-like cuts of the training part the head is fitted on
@@ -319,6 +362,7 @@ class ShopConfig(Section):
     )  # left out: a catalogue to ask, with nothing to learn from
     split: SplitSection = SplitSection()
     baskets: BasketsSection | None = None
+    search: SearchSection | None = None
     relations: dict[Label, RelationSection] = {}
     encoder: EncoderSection = EncoderSection()
     gnn: GnnSection = GnnSection()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -22,11 +23,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .config import ShopConfig, load_config
+from .config import EncoderSection, ShopConfig, load_config
+from .encoders.finetune import tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ConfigError, StoreError
+from .errors import ConfigError, StoreError, did_you_mean
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
@@ -41,10 +43,11 @@ from .scoring import versions
 from .scoring.ablation import compared, graphs
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.evaluate import Evaluation, Row, evaluate
-from .scoring.evidence import relations_of
+from .scoring.evidence import Relation, relations_of
 from .scoring.explain import pattern_of
 from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
+from .scoring.lessons import lessons_of
 from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
 from .scoring.report import render
 
@@ -90,6 +93,8 @@ def open_workshop(
     config = load_config(shop, data=data)
     folder = out if out is not None else Path("build") / config.shop.name
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if chosen != "cpu" and not re.fullmatch(r"cuda(:\d+)?", chosen):
+        raise ConfigError(f"--device {chosen} is unknown; say cpu or cuda")
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
     url = store or f"ladybug:{folder / 'graph.lbug'}"
@@ -116,13 +121,14 @@ def opened(workshop: Workshop) -> Iterator[GraphStore]:
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
     graph_inputs, inputs = _inputs(workshop)
-    place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) else None
+    place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) and _answers(workshop) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
-        for stage in ("load", "graph", "export", "encode", "train", "evaluate", "publish"):
+        tuned = ("tune",) if workshop.config.encoder.finetune.way != "none" else ()
+        for stage in ("load", "graph", "export", *tuned, "encode", "train", "evaluate", "publish"):
             workshop.say(f"{stage:<9} unchanged, skipped")
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
     if not workshop.config.has_interactions:
-        encoded(workshop, *stored(workshop, graph_inputs))
+        encoded(workshop, *stored(workshop, graph_inputs), workshop.config.encoder)
         workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
         return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
@@ -195,31 +201,24 @@ class World:
     given: Ingredients
     test: Fold | None
     pairs: Pairs | None  # of shops whose interactions are labelled
+    encoder: EncoderSection  # that makes the text vectors
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
-    """Load, store, export, encode."""
+    """Load, store, export, tune, encode."""
     catalogue, snapshot = stored(workshop, graph_inputs, split=split)
-    return _world(workshop, catalogue, snapshot, encoded(workshop, catalogue, snapshot))
+    return _world(workshop, catalogue, snapshot)
 
 
 def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
     """Load, store (skipped when `graph_inputs` is what the store already holds), export."""
-    start = time.perf_counter()
-    config = workshop.config
-    workshop.folder.mkdir(parents=True, exist_ok=True)
-    with closing(open_source(config)) as source:
-        catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
-    events = catalogue.interactions.num_rows
-    rejected = sum(catalogue.rejected.values())
-    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
-    for (table, reason), rows in catalogue.rejected.items():
-        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
-    start = time.perf_counter()
+    catalogue, start = _loaded(workshop, split), time.perf_counter()
     with opened(workshop) as store:
-        if graph_inputs is not None and _is_done(workshop, "graph", graph_inputs) and _holds(store, catalogue):
+        held = graph_inputs is not None and _is_done(workshop, "graph", graph_inputs)
+        if held and _holds(store, catalogue, workshop.done.get("imported", "")):
             workshop.say(f"{'graph':<9} unchanged, skipped")
         else:
+            _mark_done(workshop, "imported", "")
             _mark_done(workshop, "graph", "")  # from here to the end of the rebuild the store may hold anything
             counts = store.rebuild(catalogue.nodes, catalogue.edges)
             if graph_inputs is not None:
@@ -232,41 +231,139 @@ def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 
     return catalogue, snapshot
 
 
-def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> np.ndarray | None:
-    """M(s), float32 [item, dim], or None where nothing names a text."""
+def _loaded(workshop: Workshop, split: int = 0) -> Catalogue:
     config, start = workshop.config, time.perf_counter()
-    fields = config.encoder.text or ((catalogue.title,) if catalogue.title else ())
-    if not fields:
+    workshop.folder.mkdir(parents=True, exist_ok=True)
+    with closing(open_source(config)) as source:
+        catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
+    events = catalogue.interactions.num_rows
+    rejected = sum(catalogue.rejected.values())
+    workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
+    for (table, reason), rows in catalogue.rejected.items():
+        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
+    return catalogue
+
+
+def prepare_import(workshop: Workshop, folder: Path) -> None:
+    """The graph as files for neo4j-admin; a rebuild that finds them imported goes on from there."""
+    if not workshop.store_url.startswith(("neo4j", "bolt")):
+        raise ConfigError("--offline-import is for a Neo4j server; name it by --store neo4j://HOST:PORT")
+    from .kg.bolt import Bolt  # noqa: PLC0415
+    from .kg.neo4j_import import write_import  # noqa: PLC0415
+
+    database = Bolt(workshop.store_url).database or "neo4j"
+    catalogue, start = _loaded(workshop), time.perf_counter()
+    generation = write_import(folder, catalogue.nodes, catalogue.edges, database)
+    _mark_done(workshop, "graph", _inputs(workshop)[0])
+    _mark_done(workshop, "imported", str(generation))
+    workshop.line("files", f"in {folder}", start)
+    workshop.say(
+        f"stop the server, run sh {folder / 'import.sh'} there, start it, and rebuild without --offline-import"
+    )
+
+
+def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, encoder: EncoderSection) -> np.ndarray | None:
+    """M(s), float32 [item, dim], or None where nothing names a text."""
+    start, texts = time.perf_counter(), _texts(workshop, catalogue, snapshot)
+    if texts is None:
         return None
-    texts = compose(snapshot, catalogue.item_label, fields)
-    vectors = encode(texts, config.encoder, cache=workshop.folder / "text", device=workshop.device, progress=True)
+    vectors = _vectors(workshop, texts, encoder)
     workshop.line("encode", f"{len(texts):,} items, {vectors.shape[1]} dimensions", start)
-    return np.asarray(vectors)
+    return vectors
 
 
-def _holds(store: GraphStore, catalogue: Catalogue) -> bool:
+def _texts(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> list[str] | None:
+    fields = workshop.config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    return compose(snapshot, catalogue.item_label, fields) if fields else None
+
+
+def _vectors(workshop: Workshop, texts: list[str], encoder: EncoderSection) -> np.ndarray:
+    cache = workshop.folder / "text"
+    return np.asarray(encode(texts, encoder, cache=cache, device=workshop.device, progress=True))
+
+
+def _answers(workshop: Workshop) -> bool:
+    """Whether there is a graph in the store at all; what it holds is compared when something else changed."""
     try:
-        store.generation()  # a graph in the middle of a change may have the right counts
+        with opened(workshop) as store:
+            return any(store.counts().nodes.values())
+    except StoreError:
+        return False
+
+
+def _holds(store: GraphStore, catalogue: Catalogue, imported: str) -> bool:
+    try:
+        generation = store.generation()  # a graph in the middle of a change may have the right counts
         counts = store.counts()
     except StoreError:
         return False
+    if imported and imported != str(generation):
+        return False  # files were made, and what is there did not come from them
     nodes = {label: table.num_rows for label, table in catalogue.nodes.items()}
     edges = {key: table.num_rows for key, table in catalogue.edges.items()}
     return dict(counts.nodes) == nodes and dict(counts.edges) == edges
 
 
-def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> World:
+def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
     config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
     part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions
     logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
     train, hidden = positives(logs["train"]), positives(logs["test"])
+    _check_relations(config, snapshot)
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
+    encoder = _tuned(workshop, catalogue, snapshot, train, relations)
+    text = encoded(workshop, catalogue, snapshot, encoder)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
-    return World(catalogue, snapshot, given, test, pairs)
+    return World(catalogue, snapshot, given, test, pairs, encoder)
+
+
+def _tuned(
+    workshop: Workshop,
+    catalogue: Catalogue,
+    snapshot: Snapshot,
+    train: InteractionLog,
+    relations: tuple[Relation, ...],
+) -> EncoderSection:
+    """The encoder shop.toml names, or what fine-tuning made of it: in this run, or in an earlier one on the same."""
+    config, start = workshop.config, time.perf_counter()
+    texts = _texts(workshop, catalogue, snapshot)
+    if config.encoder.finetune.way == "none" or texts is None:
+        return config.encoder
+    lessons, check = lessons_of(
+        texts,
+        lambda: _vectors(workshop, texts, config.encoder),
+        train,
+        relations,
+        catalogue,
+        snapshot,
+        config,
+        workshop.seed,
+    )
+    told: list[str] = []
+    place = tune(
+        lessons,
+        config.encoder,
+        check,
+        folder=workshop.folder / "encoder",
+        device=workshop.device,
+        seed=workshop.seed,
+        progress=True,
+        say=told.append,
+    )
+    workshop.line("tune", "; ".join(told) or f"unchanged, encoder {place.name}", start)
+    return config.encoder.model_copy(update={"model": str(place)})
+
+
+def _check_relations(config: ShopConfig, snapshot: Snapshot) -> None:
+    """A misspelt [relations.NAME] would leave a relation on that somebody switched off."""
+    known = {key.relation for key in snapshot.relations()}
+    for name in config.relations:
+        if name not in known:
+            raise ConfigError(f"[relations.{name}]: the graph has no such relation{did_you_mean(name, known)}")
 
 
 def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
@@ -305,10 +402,12 @@ def run_evaluation(
     if ablation and workshop.config.interactions.label is not None:
         raise ConfigError("--ablation compares users' lists, and this shop's pairs are labelled; leave it out")
     found: dict[str, list[Evaluation]] = {"real": []}
-    facts: dict[str, Any] = {}
+    worlds: list[tuple[World, Model]] = []
+    graph_inputs, inputs = _inputs(workshop)
     splits = max(len(workshop.config.split.column), 1)
+    if splits > 1:  # what is published belongs to the first split; the others are looked at beside it
+        workshop = replace(workshop, store_url=f"ladybug:{workshop.folder / 'evaluation.lbug'}")
     for split in range(splits):
-        graph_inputs, inputs = _inputs(workshop)
         world = build_world(workshop, graph_inputs if splits == 1 else None, split=split)
         if world.test is None:
             raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
@@ -316,7 +415,8 @@ def run_evaluation(
         found["real"].append(_evaluated(world, model, baselines=baselines, say=workshop.say))
         for graph, result in _ablated(workshop, world, each_relation) if ablation else ():
             found.setdefault(graph, []).append(result)
-        facts = facts or _facts(world, model, found["real"])
+        worlds = worlds or [(world, model)]
+    facts = _facts(*worlds[0], found["real"])
     document: dict[str, Any] = as_json(workshop.config, found["real"]) | facts
     if ablation:
         document["ablation"] = compared(found, workshop.config.evaluation.k)
@@ -379,24 +479,48 @@ def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
 
 
 def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
-    catalogue, snapshot = world.catalogue, world.snapshot
+    catalogue, snapshot, config = world.catalogue, world.snapshot, workshop.config
     label, user_label = catalogue.item_label, catalogue.user_label
     patterns = {
-        term.name: pattern for term in model.terms if (pattern := pattern_of(term, label, user_label)) is not None
+        term.name: pattern
+        for term in model.terms
+        if (pattern := pattern_of(term, label, user_label, config.baskets)) is not None
     }
     table = catalogue.nodes[label]
     order = pa.array(snapshot.ids[label].rows(table["id"].to_pylist())).to_numpy()
+    items = table.take(pa.array(np.argsort(order)))
     return bundles.Bundle(
         shop=workshop.config.shop.name,
         inputs=inputs,
         config=json.loads(workshop.config.model_dump_json(exclude={"shop": {"data"}})),
         model=model,
         log=world.given.log,
-        items=table.take(pa.array(np.argsort(order))),
+        items=_with_relations(items, snapshot, label, frozenset({label, user_label})),
         users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
         text=world.given.text,
+        encoder=None if world.given.text is None else _named(workshop, world.encoder),
         patterns=patterns,
     )
+
+
+def _with_relations(items: pa.Table, snapshot: Snapshot, label: str, inner: frozenset[str]) -> pa.Table:
+    """The items with a column of ids per relation that leads out of items and users, so that filters can name it."""
+    found: dict[str, list[list[str]]] = {}
+    for key in snapshot.relations():
+        if key.source == label and key.target not in inner and key.relation not in items.column_names:
+            ids, lists = snapshot.ids[key.target].ids, found.setdefault(key.relation, [[] for _ in range(len(items))])
+            for item, target in snapshot.relation(key).T.tolist():
+                lists[item].append(ids[target])
+    for relation, lists in found.items():
+        items = items.append_column(relation, pa.array(lists, pa.list_(pa.string())))
+    return items
+
+
+def _named(workshop: Workshop, encoder: EncoderSection) -> dict[str, str]:
+    """The encoder as a bundle names it: a tuned one by its place in the build folder, which may move."""
+    tuned = Path(encoder.model).is_relative_to(workshop.folder)
+    model = Path(encoder.model).relative_to(workshop.folder).as_posix() if tuned else encoder.model
+    return {"model": model, "digest": resolve(encoder.model).digest}
 
 
 def _digest(*parts: object) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
+from html import unescape
 
 import numpy as np
 
@@ -12,19 +15,31 @@ from ..loaders.catalogue import EdgeKey
 
 NEIGHBOURS = 3  # names of one relation that enter the text, in id order
 SEPARATOR = " | "
+LONGEST = 4_000  # characters of a text; no encoder reads more of it than a few hundred words
+TAG = re.compile(r"<[/!]?[A-Za-z][^<>]*>")  # and not "size < 5"
 
 
 def compose(snapshot: Snapshot, label: str, fields: Sequence[str]) -> list[str]:
     """One text per row of `label`: the fields in order, joined by " | ", empty ones left out.
 
     A field is a string property, or a relation type, for which the names (else ids) of up to three neighbours are
-    joined by ", ".
+    joined by ", ". All of it is :func:`clean`.
 
     Raises:
         ConfigError: a field is neither.
     """
     columns = [_column(snapshot, label, field) for field in fields] or [[""] * len(snapshot.ids[label])]
-    return [SEPARATOR.join(part for part in parts if part) for parts in zip(*columns, strict=True)]
+    return [SEPARATOR.join(filter(None, map(clean, parts))) for parts in zip(*columns, strict=True)]
+
+
+def clean(text: str) -> str:
+    """Words as a person reads them: without markup, entities and control characters, blanks single, cut at LONGEST.
+
+    Other scripts and emoji stay; letters are composed (NFC), so that equal words are equal.
+    """
+    plain = TAG.sub(" ", unescape(text[: 4 * LONGEST]))
+    plain = "".join(c if unicodedata.category(c) not in ("Cc", "Cs", "Co") else " " for c in plain)
+    return " ".join(unicodedata.normalize("NFC", plain).split())[:LONGEST]
 
 
 def _column(snapshot: Snapshot, label: str, field: str) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -18,6 +18,7 @@ from .cache import VectorCache, text_digests
 from .weights import Weights, resolve
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 SHARD = 1_024  # texts encoded between two writes of the cache: what an interruption costs, and a step of the bar
@@ -42,15 +43,16 @@ def encode(
         ArtifactError, MissingExtraError: the packaged weights are damaged or absent.
     """
     weights = resolve(section.model)
-    store = VectorCache(None if cache is None else cache / f"{weights.digest[:16]}-{section.max_tokens}")
+    store = VectorCache(None if cache is None else cache / _shelf(weights, section))
     digests = text_digests(texts)
     missing = {d.tobytes(): n for n, d in enumerate(digests) if texts[n].strip() and store.get(d) is None}
     if missing:
-        model = _load(weights, section, device)
+        model = load_model(weights, section, device)
         rows = sorted(missing.values(), key=lambda n: (len(texts[n]), texts[n]))
         shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
-        for shard in _tracked(shards, progress):
-            store.add(digests[shard], _vectors(model, [texts[n] for n in shard], section.batch_size))
+        with reduced(device) if section.precision == "reduced" else nullcontext():
+            for shard in _tracked(shards, progress):
+                store.add(digests[shard], vectors_of(model, [texts[n] for n in shard], section.batch_size))
     found = [store.get(digest) for digest in digests]
     dim = next((len(vector) for vector in found if vector is not None), 1)
     vectors = np.zeros((len(texts), dim), np.float32)
@@ -60,33 +62,79 @@ def encode(
     return vectors
 
 
+def reduced_type(device: str) -> torch.dtype:
+    """The cheapest type this hardware multiplies matrices in without loss that matters: bfloat16 where there are units
+    for it, float16 on older CUDA, else float32."""
+    import torch  # noqa: PLC0415  heavy
+
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def reduced(device: str) -> AbstractContextManager[object]:
+    """Matrix products in :func:`reduced_type`; sums and weights stay float32."""
+    import torch  # noqa: PLC0415  heavy
+
+    kind = reduced_type(device)
+    return torch.autocast(device.partition(":")[0], kind, enabled=kind != torch.float32)
+
+
+def _shelf(weights: Weights, section: EncoderSection) -> str:
+    """Names what decides a vector besides its text."""
+    layers = f"-{section.keep_layers}" if section.keep_layers else ""
+    return f"{weights.digest[:16]}-{section.max_tokens}{layers}" + (
+        "-reduced" if section.precision == "reduced" else ""
+    )
+
+
 def _tracked(shards: Sequence[list[int]], progress: bool) -> Iterable[list[int]]:
     """The shards, with a bar on stderr where somebody watches."""
     return track(shards, "encode", console=Console(stderr=True), transient=True, disable=not progress)
 
 
-def _vectors(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:
+def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:
+    """float32 [text, dim] of unit length."""
     vectors = model.encode(
         texts, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
     )
     return np.asarray(vectors, np.float32)
 
 
-def _load(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:
-    """The model, reading at most `max_tokens` tokens (or fewer, where it was made for fewer).
+def load_model(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:
+    """The model, reading at most `max_tokens` tokens (or fewer, where it was made for fewer), and `keep_layers` of its
+    layers.
 
     A folder without a sentence-transformers configuration gets mean pooling over its tokens.
     """
     try:
-        with _quiet():
+        with quiet():
             model = _open(weights.location, device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0]
         advice = "name a folder, a model of the hub or 'packaged'"
         raise ConfigError(f"encoder.model {section.model!r} cannot be loaded ({reason}); {advice}") from None
+    if section.keep_layers:
+        _prune(model, section.keep_layers)
     made_for = model.max_seq_length
     model.max_seq_length = section.max_tokens if made_for is None else min(section.max_tokens, made_for)
     return model
+
+
+def _prune(model: SentenceTransformer, layers: int) -> None:
+    """Keep evenly spaced layers, the first among them (Sajjad et al. 2023 compare the choices).
+
+    Raises:
+        ConfigError: the model has fewer, or keeps them where no BERT does.
+    """
+    bert: Any = model[0].model
+    found = getattr(getattr(bert, "encoder", None), "layer", None)
+    if found is None or len(found) < layers:
+        has = "no encoder.layer list" if found is None else f"{len(found)} layers"
+        raise ConfigError(f"encoder.keep_layers = {layers}, and the model has {has}; say keep_layers = 0 for all")
+    kept = np.linspace(0, len(found), layers, endpoint=False).round().astype(int)
+    bert.encoder.layer = type(found)([found[n] for n in kept])
+    bert.config.num_hidden_layers = layers
 
 
 def _open(location: str, device: str) -> SentenceTransformer:
@@ -113,8 +161,8 @@ def _ask_hub(name: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers draws a bar for the weights it reads, a matter of milliseconds."""
+def quiet() -> Iterator[None]:
+    """transformers draws a bar for the weights it reads and writes, a matter of milliseconds."""
     from transformers.utils import logging  # noqa: PLC0415
 
     shown = logging.is_progress_bar_enabled()

@@ -41,7 +41,7 @@ class Bolt:
         Raises:
             ConfigError: the URL is none of ours, holds credentials, or the environment has none.
         """
-        self.url, self._database = _checked(url)
+        self.url, self.database = _checked(url)
         self._driver: neo4j.Driver | None = None
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class Bolt:
         """A session whose faults are ours: StoreError for the server, QueryError for the statement."""
         with self._faults():
             driver = self._connected()
-            with driver.session(database=self._database, default_access_mode=access, fetch_size=fetch_size) as session:
+            with driver.session(database=self.database, default_access_mode=access, fetch_size=fetch_size) as session:
                 yield session
 
     def close(self) -> None:

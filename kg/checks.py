@@ -85,7 +85,18 @@ def _check_names(names: Iterable[str], what: str) -> None:
         seen[name.lower()] = name
 
 
+def _check_finite(what: str, table: pa.Table) -> None:
+    """The embedded engine loses a whole column to a NaN beside an infinity; a query finds neither."""
+    for field in table.schema:
+        if pa.types.is_floating(field.type):
+            row = pc.index(pc.is_finite(table[field.name]), False).as_py()
+            if row >= 0:
+                value = table[field.name][row].as_py()
+                raise GraphError(f"{what}: row {row + 1} has {field.name} {value}; numbers are finite, or missing")
+
+
 def _check_ids(label: str, table: pa.Table) -> None:
+    _check_finite(label, table)
     ids = table["id"]
     if ids.null_count:
         raise GraphError(f"{label}: row {pc.index(pc.is_null(ids), True).as_py() + 1} has no id")
@@ -96,6 +107,7 @@ def _check_ids(label: str, table: pa.Table) -> None:
 
 
 def _check_edges(key: EdgeKey, table: pa.Table, ids: Mapping[str, pa.ChunkedArray]) -> None:
+    _check_finite(key.relation, table)
     rows = []
     for end, label in (("source", key.source), ("target", key.target)):
         if label not in ids:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -171,7 +172,8 @@ class LadybugStore:
     ) -> pa.Table:
         """Typed text, behind the gate, in a process that can be killed."""
         self.schema()  # a missing or broken file is told apart from a bad query
-        return worker.ask(self._path, check(text, parameters), parameters, timeout_s=timeout_s, max_rows=max_rows)
+        checked = check(text, parameters, distinct_last=True)
+        return worker.ask(f"ladybug:{self._path}", checked, parameters, timeout_s=timeout_s, max_rows=max_rows)
 
     def publish(self, publication: Publication) -> Published:
         """See :class:`~catalograph.kg.store.GraphStore`; lists only, for the engine has no vector index."""
@@ -225,9 +227,9 @@ class LadybugStore:
 
 
 def _remove(path: Path) -> None:
-    """A file and what the engine keeps beside it."""
-    for suffix in ("", ".wal", ".shadow", ".tmp"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    """A file and what the engine keeps beside it: with what a full disk left there it would not open a new one."""
+    for found in (path, *path.parent.glob(f"{escape(path.name)}.*")):
+        found.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

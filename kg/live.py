@@ -14,7 +14,7 @@ from ..loaders.source import Columns, Files
 from ..loaders.tables import ROW
 from . import live_schema as schema
 from .bolt import Bolt
-from .live_read import Place, Reader, Way
+from .live_read import Place, Way, along, nodes
 
 NAMES = ("name", "title", "label")  # what a node is called, where its id is something else
 ADVICE = "; correct it there or in shop.toml, or set shop.on_bad_rows = 'quarantine'"
@@ -30,7 +30,7 @@ class LiveGraph:
     def __init__(self, config: ShopConfig) -> None:
         assert config.graph is not None
         self._config, self._graph = config, config.graph
-        self._files, self._reader = Files(config), Reader(Bolt(config.graph.url))
+        self._files, self._bolt = Files(config), Bolt(config.graph.url)
         self._ids: dict[str, str] = {}
         self._keys: dict[str, pl.DataFrame] = {}
         self._names: dict[str, pl.DataFrame | None] = {}
@@ -54,9 +54,7 @@ class LiveGraph:
         way = Way(self._config.users.label, section.relation, self._config.items.label)
         events = self._along(way, ("user", "item"), columns, rejects)
         if events.frame.is_empty():
-            raise DataError(
-                f"{self._reader.url}: nothing leads along {way}; check the labels and interactions.relation"
-            )
+            raise DataError(f"{self._bolt.url}: nothing leads along {way}; check the labels and interactions.relation")
         return events
 
     def relations(self, rejects: Rejects) -> Sequence[EdgesSection]:
@@ -84,7 +82,7 @@ class LiveGraph:
     def names(self, label: str) -> pl.DataFrame | None:
         """What the nodes of a label are called; of nodes with one id, what the oldest is."""
         if label in self._open and label not in self._names:
-            known = schema.properties(self._reader, label)
+            known = schema.properties(self._bolt, label)
             called = next((name for name in NAMES if name in known), self._id(label))
             sheet = self._nodes(label, {"name": (called, "string")}, Rejects(quarantine=True)).typed("id").typed("name")
             named = sheet.frame.drop_nulls().sort(ROW)
@@ -93,36 +91,36 @@ class LiveGraph:
 
     def digest(self) -> str:
         """Changes with every transaction the database commits, whatever it touches, and with the files."""
-        return f"{self._reader.state()} {self._files.digest()}"
+        return f"{self._bolt.state()} {self._files.digest()}"
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._reader.close()
+        self._bolt.close()
 
     def _ends(self, section: EdgesSection) -> tuple[str, str]:
         return section.source_label or self._config.items.label, section.target_label
 
     def _nodes(self, label: str, columns: Columns, rejects: Rejects) -> Sheet:
         """`id` and the columns of all nodes of a label."""
-        self._check(label, schema.labels(self._reader), "label")
+        self._check(label, schema.labels(self._bolt), "label")
         told: Columns = {"id": (self._id(label), "string"), **columns}
         names = {name: property_ for name, (property_, _) in told.items()}
         for property_ in names.values():
-            if not schema.has_property(self._reader, label, property_):
-                hint = did_you_mean(property_, schema.properties(self._reader, label))
-                raise DataError(f"{self._reader.url}: no {label} has a property {property_!r}{hint}")
-        return Sheet(self._reader.nodes(label, told), self._origin(label, "n"), names, rejects)
+            if not schema.has_property(self._bolt, label, property_):
+                hint = did_you_mean(property_, schema.properties(self._bolt, label))
+                raise DataError(f"{self._bolt.url}: no {label} has a property {property_!r}{hint}")
+        return Sheet(nodes(self._bolt, label, told), self._origin(label, "n"), names, rejects)
 
     def _along(self, way: Way, ends: tuple[str, str], columns: Columns, rejects: Rejects) -> Sheet:
         """The ids of both ends of every way, under the names given, and the columns."""
-        types = schema.relation_types(self._reader)
+        types = schema.relation_types(self._bolt)
         for relation in way.relations:
             self._check(relation, types, "relation type")
         keys = {end: self._key(label, rejects) for end, label in zip(ends, (way.start, way.end), strict=True)}
         places = {
             name: Place(self._variable(way, property_), property_, kind) for name, (property_, kind) in columns.items()
         }
-        origin, frame = self._origin("-".join(way.relations), "r"), self._reader.along(way, places)
+        origin, frame = self._origin("-".join(way.relations), "r"), along(self._bolt, way, places)
         read = frame.height
         for (end, key), row in zip(keys.items(), ("a", "b"), strict=True):
             frame = frame.join(
@@ -136,15 +134,16 @@ class LiveGraph:
         """ROW and the `id` of every node of a label; that of an item or user is told before its relations are."""
         if label not in self._keys:
             sheet = self._nodes(label, {}, Rejects(quarantine=True) if rejects.quarantine else rejects).typed("id")
-            closed = label in (self._config.items.label, self._config.users.label)
-            self._keys[label] = (sheet.unique("id") if closed and not rejects.quarantine else sheet).frame
+            alike = {self._config.items.label: self._config.items.repeats, self._config.users.label: "fail"}
+            strict = alike.get(label) == "fail" and not rejects.quarantine
+            self._keys[label] = (sheet.unique("id") if strict else sheet).frame
         return self._keys[label]
 
     def _variable(self, way: Way, property_: str) -> str:
-        found = schema.variable_with(self._reader, way, property_)
+        found = schema.variable_with(self._bolt, way, property_)
         if found is None:
-            hint = did_you_mean(property_, schema.way_properties(self._reader, way))
-            raise DataError(f"{self._reader.url}: nothing along {way} has a property {property_!r}{hint}")
+            hint = did_you_mean(property_, schema.way_properties(self._bolt, way))
+            raise DataError(f"{self._bolt.url}: nothing along {way} has a property {property_!r}{hint}")
         return found
 
     def _id(self, label: str) -> str:
@@ -168,23 +167,23 @@ class LiveGraph:
         return [property_ for end, property_ in ends if end == label and property_ is not None]
 
     def _guessed_id(self, label: str) -> str:
-        found = schema.identifier(self._reader, label)
+        found = schema.identifier(self._bolt, label)
         if found is None:
             raise DataError(
-                f"{self._reader.url}: no property is filled and different on every {label}; "
+                f"{self._bolt.url}: no property is filled and different on every {label}; "
                 "tell the one to take as id by target (or source) in [[edges]], or leave the relation out by graph.skip"
             )
         return found
 
     def _others(self, rejects: Rejects) -> Iterable[EdgesSection]:
         """Relations of items that no section names. What users reach is behaviour and would tell the held-out part."""
-        items, users, reader = self._config.items.label, self._config.users.label, self._reader
+        items, users, bolt = self._config.items.label, self._config.users.label, self._bolt
         events = self._config.interactions.relation
-        for relation in schema.relation_types(reader):
+        for relation in schema.relation_types(bolt):
             if relation in self._graph.skip:
                 continue
             told = self._told_ends(relation)
-            found = [(labels, n) for labels, n in schema.ends(reader, items, relation) if not labels & told]
+            found = [(labels, n) for labels, n in schema.ends(bolt, items, relation) if not labels & told]
             label_of = schema.one_label(found, (items, users))
             counts: Counter[str] = Counter()
             for labels, n in found:
@@ -203,7 +202,7 @@ class LiveGraph:
             return "leads to nodes without a label"
         if not (is_label(relation) and is_label(label)):
             return f"leads to {label!r}: a name here holds no quotes, back-ticks or back-slashes"
-        if label != items and (label == users or schema.touches(self._reader, users, label)):
+        if label != items and (label == users or schema.touches(self._bolt, users, label)):
             return f"leads to {label}, which users reach too: name it in [[edges]] if it is no behaviour"
         return None
 
@@ -216,8 +215,8 @@ class LiveGraph:
 
     def _check(self, name: str, known: Iterable[str], what: str) -> None:
         if name not in known:
-            raise DataError(f"{self._reader.url}: the graph has no {what} {name!r}{did_you_mean(name, known)}")
+            raise DataError(f"{self._bolt.url}: the graph has no {what} {name!r}{did_you_mean(name, known)}")
 
     def _origin(self, name: str, variable: str) -> Origin:
         row = f"{name} with id({variable}) = "
-        return Origin(name, self._reader.url, row, "property", "it", ADVICE)
+        return Origin(name, self._bolt.url, row, "property", "it", ADVICE)

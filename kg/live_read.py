@@ -1,34 +1,27 @@
-"""Bulk reading of a Neo4j graph made elsewhere: columns come as lists, a hundred thousand values in a record.
+"""Reading a Neo4j graph made elsewhere: nodes, and ways over relations, as columns of whatever values there are.
 
-`collect()` drops nulls, so nodes and relations are collected, which are never null, and their properties are taken from
-them in list comprehensions. Internal ids, good for one reading, say which node an end is. The server turns times into
-numbers: as objects of the driver they cost ten times as much.
+Internal ids, good for one reading, say which node an end is. The server turns times into numbers: as objects of the
+driver they cost ten times as much.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import neo4j
 import neo4j.spatial
 import neo4j.time
-import numpy as np
 import polars as pl
 
 from ..config import PropertyType
-from ..errors import ConfigError
 from ..loaders.source import Columns
 from ..loaders.tables import ROW, text
 from .bolt import Bolt
+from .bulk import in_chunks
+from .schema import quoted
 
-CYPHER: Final = "CYPHER 5 "  # the language that has id(); elementId() of the later ones is text, and slow
-NODES, RELATIONS = 50_000, 100_000  # of one record
-SESSIONS = 3
 TIMES: Final = "{x} IS :: ZONED DATETIME OR {x} IS :: LOCAL DATETIME OR {x} IS :: DATE"
 MOMENT: Final = (
     "CASE WHEN {x} IS :: ZONED DATETIME THEN {x}.epochMillis"
@@ -36,17 +29,6 @@ MOMENT: Final = (
     " WHEN {x} IS :: DATE THEN datetime({{date: {x}, timezone: 'UTC'}}).epochMillis END"
 )  # ms since 1970 UTC, null of anything else
 NO_MOMENT: Final = f"CASE WHEN {TIMES} THEN null ELSE {{x}} END"
-
-
-def quoted(name: str) -> str:
-    """A label, relation type or property for Cypher text, where escapes such as \\u0060 are undone before parsing.
-
-    Raises:
-        ConfigError: the name could end its own quotes.
-    """
-    if not name or "`" in name or "\\" in name:
-        raise ConfigError(f"{name!r} is no name a query can hold: back-ticks and back-slashes are refused")
-    return f"`{name}`"
 
 
 @dataclass(frozen=True)
@@ -69,18 +51,12 @@ class Way:
         """Relations and the nodes between them, nearest to the end first."""
         return [name for k in range(len(self.relations) - 1, -1, -1) for name in ([f"r{k}", f"n{k}"] if k else ["r0"])]
 
-    def first_step(self) -> str:
-        """The first relation, from any node to any."""
-        return self._step(0, "") + "()"
-
-    def pattern(self, start: str) -> str:
-        """All of it, from the node pattern `start`."""
-        nodes = [*(f"(n{k})" for k in range(1, len(self.relations))), f"(b:{quoted(self.end)})"]
-        return start + "".join(self._step(k, f"r{k}") + node for k, node in enumerate(nodes))
-
-    def _step(self, k: int, variable: str) -> str:
+    def pattern(self) -> str:
+        """In Cypher."""
         head = ">" if self.start == self.end else ""
-        return f"-[{variable}:{quoted(self.relations[k])}]-{head}"
+        steps = [f"-[r{k}:{quoted(name)}]-{head}" for k, name in enumerate(self.relations)]
+        nodes = [*(f"(n{k})" for k in range(1, len(steps))), f"(b:{quoted(self.end)})"]
+        return f"(a:{quoted(self.start)})" + "".join(map(str.__add__, steps, nodes))
 
 
 @dataclass(frozen=True)
@@ -92,96 +68,36 @@ class Place:
     kind: PropertyType
 
 
-class Reader:
-    """Questions to one graph, none of which can change it: each runs in a READ transaction."""
-
-    def __init__(self, bolt: Bolt) -> None:
-        self._bolt = bolt
-
-    @property
-    def url(self) -> str:
-        """Where the graph is."""
-        return self._bolt.url
-
-    def ask(self, query: str, **parameters: Any) -> list[neo4j.Record]:
-        """All records of one query."""
-        return self._bolt.read(CYPHER + query, parameters)
-
-    def state(self) -> str:
-        """Changes whenever the graph does."""
-        return self._bolt.state()
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._bolt.close()
-
-    def nodes(self, label: str, columns: Columns) -> pl.DataFrame:
-        """ROW (the internal id) and the columns of all nodes of a label, as polars read them; see :func:`series`."""
-        values = [value for property_, kind in columns.values() for value in _values("nodes", property_, kind)]
-        query = (
-            f"MATCH (n:{quoted(label)}) WHERE $low <= id(n) < $high WITH collect(n) AS nodes "
-            f"RETURN {_named(['[x IN nodes | id(x)]', *values])}"
-        )
-        kinds = {name: kind for name, (_, kind) in columns.items()}
-        return self._read(query, self._ranges(label), [ROW], kinds)
-
-    def along(self, way: Way, columns: Mapping[str, Place]) -> pl.DataFrame:
-        """`a` and `b` (internal ids of the ends), ROW (that of the last relation) and columns: a row for every way."""
-        needed = dict.fromkeys([way.last, *(place.variable for place in columns.values())])
-        values = [
-            value for place in columns.values() for value in _values(f"{place.variable}s", place.property, place.kind)
-        ]
-        query = (
-            f"UNWIND $starts AS start MATCH (a) WHERE id(a) = start WITH a MATCH {way.pattern('(a)')} "
-            f"WITH collect(id(a)) AS a, collect(id(b)) AS b, {', '.join(f'collect({v}) AS {v}s' for v in needed)} "
-            f"RETURN {_named(['a', 'b', f'[x IN {way.last}s | id(x)]', *values])}"
-        )
-        kinds = {name: place.kind for name, place in columns.items()}
-        return self._read(query, self._starts(way), ["a", "b", ROW], kinds)
-
-    def _ranges(self, label: str) -> list[dict[str, Any]]:
-        """Ranges of internal ids with about NODES nodes of the label each."""
-        query = f"MATCH (n:{quoted(label)}) RETURN min(id(n)), max(id(n)), count(n)"
-        ((low, high, count),) = self.ask(query)
-        if not count:
-            return []
-        borders = np.linspace(low, high + 1, math.ceil(count / NODES) + 1).astype(np.int64).tolist()
-        return [{"low": a, "high": b} for a, b in pairwise(borders)]
-
-    def _starts(self, way: Way) -> Iterator[dict[str, Any]]:
-        """Batches of the nodes a way leaves, with about RELATIONS first steps each, however unequal the nodes are."""
-        query = (
-            f"MATCH (n:{quoted(way.start)}) WHERE $low <= id(n) < $high "
-            f"WITH n, COUNT {{ (n){way.first_step()} }} AS steps WHERE steps > 0 RETURN collect(id(n)), collect(steps)"
-        )
-        for part in self._ranges(way.start):
-            ((ids, steps),) = self.ask(query, **part)
-            batch = np.cumsum(steps, dtype=np.int64) // RELATIONS
-            for group in np.split(np.asarray(ids, np.int64), np.flatnonzero(np.diff(batch)) + 1):
-                yield {"starts": group.tolist()}
-
-    def _read(
-        self, query: str, parts: Iterable[dict[str, Any]], numbers: Sequence[str], kinds: Mapping[str, PropertyType]
-    ) -> pl.DataFrame:
-        """One query for every part, over a few sessions; the parts one below the other, in order."""
-        empty = pl.DataFrame(schema={**dict.fromkeys(numbers, pl.Int64), **dict.fromkeys(kinds, pl.Null)})
-
-        def frame(part: dict[str, Any]) -> pl.DataFrame:
-            (record,) = self.ask(query, **part)
-            return _frame(list(record), numbers, kinds)
-
-        with ThreadPoolExecutor(SESSIONS) as pool:
-            return _stacked([empty, *pool.map(frame, parts)])
+def nodes(bolt: Bolt, label: str, columns: Columns) -> pl.DataFrame:
+    """ROW (the internal id) and the columns of all nodes of a label, typed as :func:`series` types them."""
+    places = {name: Place("n", property_, kind) for name, (property_, kind) in columns.items()}
+    return _read(bolt, f"(n:{quoted(label)})", "n", {ROW: "n"}, places)
 
 
-def _values(of: str, property_: str, kind: PropertyType) -> list[str]:
-    """What to return for a property of a list of nodes or relations: of a time, moments and whatever is none."""
-    forms = [MOMENT, NO_MOMENT] if kind == "time" else ["{x}"]
-    return [f"[x IN {of} | {form.format(x=f'x.{quoted(property_)}')}]" for form in forms]
+def along(bolt: Bolt, way: Way, columns: Mapping[str, Place]) -> pl.DataFrame:
+    """`a` and `b` (internal ids of the ends), ROW (that of the last relation) and columns: a row for every way."""
+    return _read(bolt, way.pattern(), way.last, {"a": "a", "b": "b", ROW: way.last}, columns)
 
 
-def _named(values: list[str]) -> str:
-    return ", ".join(f"{value} AS c{n}" for n, value in enumerate(values))
+def _read(bolt: Bolt, pattern: str, one: str, ids: Mapping[str, str], columns: Mapping[str, Place]) -> pl.DataFrame:
+    """Internal ids of variables of a pattern, and properties; in chunks by the ids of the variable `one`."""
+    kinds = {name: place.kind for name, place in columns.items()}
+    found = dict.fromkeys([*ids.values(), *(place.variable for place in columns.values())])
+    values = [f"[x IN {variable}s | id(x)]" for variable in ids.values()]
+    values += [value for place in columns.values() for value in _values(place)]
+    rest = (
+        f"WITH {', '.join(f'collect({variable}) AS {variable}s' for variable in found)} "
+        f"RETURN {', '.join(f'{value} AS c{n}' for n, value in enumerate(values))}"
+    )
+    empty = pl.DataFrame(schema={**dict.fromkeys(ids, pl.Int64), **dict.fromkeys(kinds, pl.Null)})
+    chunks = in_chunks(bolt, pattern, one, rest, lambda record: _frame(list(record), list(ids), kinds))
+    return _stacked([empty, *chunks])
+
+
+def _values(place: Place) -> list[str]:
+    """What to return of the nodes or relations collected: of a time, moments and whatever is none."""
+    forms, x = [MOMENT, NO_MOMENT] if place.kind == "time" else ["{x}"], f"x.{quoted(place.property)}"
+    return [f"[x IN {place.variable}s | {form.format(x=x)}]" for form in forms]
 
 
 def _frame(lists: list[list[Any]], numbers: Sequence[str], kinds: Mapping[str, PropertyType]) -> pl.DataFrame:

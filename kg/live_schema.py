@@ -6,35 +6,37 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .live_read import Reader, Way, quoted
+from .bolt import Bolt
+from .live_read import Way
+from .schema import quoted
 
 SAMPLE: Final = 1_000  # nodes or ways looked at for a hint or a guess
 ID_NAMES: Final = ("id", "uuid", "sku", "code", "key", "slug", "email", "name", "title")  # likely ids, likeliest first
 
 
-def labels(reader: Reader) -> list[str]:
+def labels(bolt: Bolt) -> list[str]:
     """Every label in use."""
-    return [record[0] for record in reader.ask("CALL db.labels() YIELD label RETURN label ORDER BY label")]
+    return [record[0] for record in bolt.read("CALL db.labels() YIELD label RETURN label ORDER BY label")]
 
 
-def relation_types(reader: Reader) -> list[str]:
+def relation_types(bolt: Bolt) -> list[str]:
     """Every relation type in use."""
     query = "CALL db.relationshipTypes() YIELD relationshipType AS type RETURN type ORDER BY type"
-    return [record[0] for record in reader.ask(query)]
+    return [record[0] for record in bolt.read(query)]
 
 
-def properties(reader: Reader, label: str) -> list[str]:
+def properties(bolt: Bolt, label: str) -> list[str]:
     """Property names of some nodes of a label."""
     query = f"MATCH (n:{quoted(label)}) WITH n LIMIT $sample UNWIND keys(n) AS key RETURN DISTINCT key ORDER BY key"
-    return [record[0] for record in reader.ask(query, sample=SAMPLE)]
+    return [record[0] for record in bolt.read(query, {"sample": SAMPLE})]
 
 
-def identifier(reader: Reader, label: str) -> str | None:
+def identifier(bolt: Bolt, label: str) -> str | None:
     """The property that tells the nodes of a label apart, filled and different on all of them; None when there is none.
 
     Properties with a uniqueness constraint are tried first, then those with an id's name, then the others.
     """
-    constrained = _constrained(reader, label)
+    constrained = _constrained(bolt, label)
     lead = [f"{label.lower()}{end}" for end in ("_id", "id")]
     names = [*lead, *ID_NAMES]
 
@@ -42,37 +44,37 @@ def identifier(reader: Reader, label: str) -> str | None:
         lower = name.lower()
         return name not in constrained, names.index(lower) if lower in names else len(names), name
 
-    known = [name for name in {*properties(reader, label), *constrained} if _can_be_quoted(name)]
-    return next((name for name in sorted(known, key=rank) if tells_apart(reader, label, name)), None)
+    known = [name for name in {*properties(bolt, label), *constrained} if _can_be_quoted(name)]
+    return next((name for name in sorted(known, key=rank) if tells_apart(bolt, label, name)), None)
 
 
-def tells_apart(reader: Reader, label: str, property_: str) -> bool:
+def tells_apart(bolt: Bolt, label: str, property_: str) -> bool:
     """Whether a property is there, a text or a whole number, and different on every node of a label."""
     x = f"n.{quoted(property_)}"
     query = (
         f"MATCH (n:{quoted(label)}) WITH {x} AS value, {x} IS :: STRING OR {x} IS :: INTEGER AS plain "
         "RETURN count(*), count(CASE WHEN plain THEN 1 END), count(DISTINCT value)"
     )
-    ((nodes, plain, distinct),) = reader.ask(query)
+    ((nodes, plain, distinct),) = bolt.read(query)
     return bool(nodes == plain == distinct)
 
 
-def _constrained(reader: Reader, label: str) -> set[str]:
+def _constrained(bolt: Bolt, label: str) -> set[str]:
     query = (
         "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties "
         "WHERE type IN ['UNIQUENESS', 'NODE_KEY'] AND labelsOrTypes = [$label] AND size(properties) = 1 "
         "RETURN properties[0]"
     )
-    return {record[0] for record in reader.ask(query, label=label)}
+    return {record[0] for record in bolt.read(query, {"label": label})}
 
 
-def ends(reader: Reader, label: str, relation: str) -> list[tuple[frozenset[str], int]]:
+def ends(bolt: Bolt, label: str, relation: str) -> list[tuple[frozenset[str], int]]:
     """The label sets of what the nodes of a label are linked to by a relation type, in any direction, and how often."""
     query = (
         f"MATCH (:{quoted(label)})-[:{quoted(relation)}]-(b) "
         "RETURN labels(b) AS labels, count(*) AS relations ORDER BY relations DESC, labels"
     )
-    return [(frozenset(record[0]), record[1]) for record in reader.ask(query)]
+    return [(frozenset(record[0]), record[1]) for record in bolt.read(query)]
 
 
 def one_label(found: Sequence[tuple[frozenset[str], int]], prefer: Iterable[str]) -> dict[frozenset[str], str]:
@@ -88,32 +90,32 @@ def one_label(found: Sequence[tuple[frozenset[str], int]], prefer: Iterable[str]
     }
 
 
-def touches(reader: Reader, label: str, other: str) -> bool:
+def touches(bolt: Bolt, label: str, other: str) -> bool:
     """Whether any relation links two labels."""
-    return bool(reader.ask(f"MATCH (:{quoted(label)})--(:{quoted(other)}) RETURN 1 LIMIT 1"))
+    return bool(bolt.read(f"MATCH (:{quoted(label)})--(:{quoted(other)}) RETURN 1 LIMIT 1"))
 
 
-def has_property(reader: Reader, label: str, property_: str) -> bool:
+def has_property(bolt: Bolt, label: str, property_: str) -> bool:
     """Whether any node of a label has a property."""
     query = f"MATCH (n:{quoted(label)}) WHERE n.{quoted(property_)} IS NOT NULL RETURN 1 LIMIT 1"
-    return bool(reader.ask(query))
+    return bool(bolt.read(query))
 
 
-def variable_with(reader: Reader, way: Way, property_: str) -> str | None:
+def variable_with(bolt: Bolt, way: Way, property_: str) -> str | None:
     """The relation of a way, or the node between two, that has a property anywhere; the one nearest to the end."""
-    match = f"MATCH {way.pattern(f'(a:{quoted(way.start)})')}"
+    match = f"MATCH {way.pattern()}"
     for variable in way.variables():
-        if reader.ask(f"{match} WHERE {variable}.{quoted(property_)} IS NOT NULL RETURN 1 LIMIT 1"):
+        if bolt.read(f"{match} WHERE {variable}.{quoted(property_)} IS NOT NULL RETURN 1 LIMIT 1"):
             return variable
     return None
 
 
-def way_properties(reader: Reader, way: Way) -> list[str]:
+def way_properties(bolt: Bolt, way: Way) -> list[str]:
     """Property names of some relations of a way and of the nodes between."""
-    match = f"MATCH {way.pattern(f'(a:{quoted(way.start)})')}"
+    match = f"MATCH {way.pattern()}"
     keys = " + ".join(f"keys({variable})" for variable in way.variables())
     query = f"{match} WITH {', '.join(way.variables())} LIMIT $sample UNWIND {keys} AS key RETURN DISTINCT key"
-    return sorted(record[0] for record in reader.ask(query, sample=SAMPLE))
+    return sorted(record[0] for record in bolt.read(query, {"sample": SAMPLE}))
 
 
 def _can_be_quoted(name: str) -> bool:

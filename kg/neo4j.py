@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from ..errors import QueryError, StoreError, UnknownIdError
 from ..loaders.catalogue import EdgeKey
-from . import neo4j_batch, neo4j_read, neo4j_rebuild, neo4j_writeback
+from . import neo4j_batch, neo4j_read, neo4j_rebuild, neo4j_writeback, worker
 from .bolt import Bolt
 from .checks import check_graph
 from .neo4j_answer import answer
-from .neo4j_notes import Notes, read_notes
+from .neo4j_notes import Notes, complete_import, read_notes
 from .readonly import check
 from .schema import ARROW_TYPES, Schema
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
@@ -36,7 +36,7 @@ class Neo4jStore:
 
     def __init__(self, url: str, *, adopt: bool = False) -> None:
         """Connects at the first use; `adopt` takes over nodes of others that have our labels and ids."""
-        self._bolt, self._adopt = Bolt(url), adopt
+        self._bolt, self._url, self._adopt = Bolt(url), url, adopt
         self._ids: dict[str, tuple[int, pa.ChunkedArray]] = {}  # label: generation, internal ids in rows of nodes()
 
     def __repr__(self) -> str:
@@ -56,6 +56,7 @@ class Neo4jStore:
 
     def apply(self, batch: Batch) -> Counts:
         """See :class:`~catalograph.kg.store.GraphStore`."""
+        self.generation()
         try:
             neo4j_batch.apply(self._bolt, batch, adopt=self._adopt)
         except QueryError as e:
@@ -82,6 +83,8 @@ class Neo4jStore:
         if notes.unfinished:
             raise StoreError(f"{self._bolt.url}: {notes.complaint}")
         self._schema_of(notes)
+        if notes.imported:
+            notes = complete_import(self._bolt, notes)
         return notes.generation
 
     def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
@@ -156,8 +159,9 @@ class Neo4jStore:
     def analyst(
         self, text: str, parameters: Parameters, *, timeout_s: float = 30.0, max_rows: int = 10_000
     ) -> pa.Table:
-        """Typed text, behind the gate, in a transaction that may only read."""
-        return answer(self._bolt, check(text, parameters), parameters, timeout_s=timeout_s, max_rows=max_rows)
+        """Typed text, behind the gate, in a transaction that may only read and a process that can be killed."""
+        self._notes()  # a server that is down is told apart from a bad query
+        return worker.ask(self._url, check(text, parameters), parameters, timeout_s=timeout_s, max_rows=max_rows)
 
     def publish(self, publication: Publication) -> Published:
         """See :class:`~catalograph.kg.store.GraphStore`; a reader finds some lists old and some new meanwhile.

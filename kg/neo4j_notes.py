@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ import neo4j
 from ..errors import StoreError
 from ..loaders.catalogue import EdgeKey
 from .bolt import Bolt, ask
-from .schema import META, Schema
+from .schema import META, Schema, quoted
 from .store import Counts
 
 NODE = f"(m:{META} {{id: 'graph'}})"
@@ -30,8 +31,9 @@ class Notes:
     """What the node says.
 
     generation: moves with every change that was finished. schema, counts: of the last finished state; None before the
-    first one. footprint: everything an unfinished rebuild may have left, or None when there is none; it began at
-    `since`, ms UTC, and writes generation `writing`.
+    first one. imported: that state came from files, and its constraints are missing. footprint: everything an
+    unfinished rebuild may have left, or None when there is none; it began at `since`, ms UTC, and writes generation
+    `writing`.
     """
 
     generation: int = 0
@@ -40,6 +42,7 @@ class Notes:
     writing: int | None = None
     footprint: Schema | None = None
     since: int = 0
+    imported: bool = False
 
     @property
     def unfinished(self) -> str:
@@ -85,6 +88,7 @@ def notes_in(transaction: neo4j.ManagedTransaction) -> Notes:
         kept.get("writing"),
         Schema.from_json(footprint) if footprint else None,
         kept.get("since", 0),
+        kept.get("imported", False),
     )
 
 
@@ -126,7 +130,9 @@ def finish(bolt: Bolt, claimed: Claim, schema: Schema, counts: Counts) -> None:
         hold(transaction, claimed, bolt.url)
         ask(transaction, f"MATCH (b:{META}) WHERE b.id STARTS WITH 'batch:' DELETE b").consume()
         text = "SET m.generation = $generation, m.schema = $schema, m.counts = $counts"
-        ask(transaction, f"MATCH {NODE} {text} REMOVE m.token, m.writing, m.footprint, m.since", values).consume()
+        ask(
+            transaction, f"MATCH {NODE} {text} REMOVE m.token, m.writing, m.footprint, m.since, m.imported", values
+        ).consume()
 
     bolt.write(work)
 
@@ -143,9 +149,30 @@ def note_batch(transaction: neo4j.ManagedTransaction, id_: str, generation: int,
     ask(transaction, text, id=f"batch:{id_}", generation=generation, counts=_json(counts)).consume()
 
 
-def note_json(schema: Schema, counts: Counts, generation: int) -> dict[str, Any]:
-    """The properties of the node as a finished rebuild leaves them."""
-    return {"id": "graph", "generation": generation, "schema": schema.to_json(), "counts": _json(counts)}
+def imported_notes(schema: Schema, counts: Counts, generation: int) -> dict[str, Any]:
+    """The properties of the node where a graph comes from files, which can declare no constraint."""
+    kept = {"id": "graph", "generation": generation, "schema": schema.to_json(), "counts": _json(counts)}
+    return {**kept, "imported": True}
+
+
+def constrain(bolt: Bolt, labels: Iterable[str]) -> None:
+    """Declare that ids are unique, for our notes as well; where they are not, the server says so."""
+    for label in (META, *labels):
+        rule = f"FOR (n:{quoted(label)}) REQUIRE n.id IS UNIQUE"
+        bolt.declare(f"CREATE CONSTRAINT {constraint(label)} IF NOT EXISTS {rule}")
+
+
+def constraint(label: str) -> str:
+    """The name of the constraint on a label's ids."""
+    return quoted(f"catalograph {label}")
+
+
+def complete_import(bolt: Bolt, notes: Notes) -> Notes:
+    """What a graph from files still lacks."""
+    assert notes.schema is not None
+    constrain(bolt, notes.schema.nodes)
+    bolt.write(lambda transaction: ask(transaction, f"MATCH {NODE} REMOVE m.imported").consume())
+    return replace(notes, imported=False)
 
 
 def _together(*schemas: Schema) -> Schema:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 
-import numpy as np
+import neo4j
 import pyarrow as pa
 
 from ..loaders.catalogue import EdgeKey
-from .bolt import Bolt, in_lanes
+from .bolt import Bolt
+from .bulk import in_chunks
 from .neo4j_notes import Notes
 from .schema import MARKED, Schema, quoted
 from .store import Counts
-
-CHUNK = 100_000  # nodes or edges of one record
-BLOCK = 1_024  # ids counted together
-LANES = 3  # sessions that read at once
 
 
 def count(bolt: Bolt, schema: Schema) -> Counts:
@@ -67,29 +63,11 @@ def _columns(
     text = f"WITH collect({one}) AS found, {', '.join(lists)} RETURN {', '.join(kept)}"
     fields = pa.schema([*((name, pa.int64()) for name in numbers), *types.items()])
 
-    def read(ranges: Sequence[Sequence[int]]) -> pa.Table:
-        chosen = f"UNWIND $ranges AS s UNWIND range(s[0], s[1]) AS i MATCH {pattern} WHERE id({one}) = i"
-        (record,) = bolt.read(f"{chosen} AND {MARKED.format(one)} {text}", {"ranges": ranges})
+    def table(record: neo4j.Record) -> pa.Table:
         return pa.table([pa.array(values, field.type) for values, field in zip(record, fields, strict=True)], fields)
 
-    found = in_lanes(read, _spans(bolt, pattern, one), LANES)
+    found = in_chunks(bolt, pattern, one, f"AND {MARKED.format(one)} {text}", table)
     return pa.concat_tables([fields.empty_table(), *found])
-
-
-def _spans(bolt: Bolt, pattern: str, one: str) -> list[list[list[int]]]:
-    """Ranges of internal ids, in groups that hold about CHUNK matches each; ids without a match are mostly left out."""
-    text = f"MATCH {pattern} WITH id({one}) / {BLOCK} AS block, count(*) AS n RETURN collect(block), collect(n)"
-    blocks, numbers = (np.array(values, np.int64) for values in bolt.read(text)[0])
-    order = np.argsort(blocks)
-    groups = np.cumsum(numbers[order]) // CHUNK
-    cuts = [0, *(np.flatnonzero(np.diff(groups)) + 1), len(blocks)]
-    return [_ranges(blocks[order][low:high]) for low, high in pairwise(cuts) if high > low]
-
-
-def _ranges(blocks: np.ndarray) -> list[list[int]]:
-    """[first id, last id] of each run of neighbouring blocks."""
-    cuts = [0, *(np.flatnonzero(np.diff(blocks) > 1) + 1), len(blocks)]
-    return [[int(blocks[low]) * BLOCK, int(blocks[high - 1]) * BLOCK + BLOCK - 1] for low, high in pairwise(cuts)]
 
 
 def _number(bolt: Bolt, pattern: str, one: str) -> int:

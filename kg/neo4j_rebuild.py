@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..errors import StoreError
 from ..loaders.catalogue import EdgeKey
 from .bolt import Bolt, in_lanes
-from .neo4j_notes import Claim, claim, finish, hold
+from .neo4j_notes import Claim, claim, constrain, constraint, finish, hold
 from .neo4j_read import count
 from .neo4j_write import (
     ROWS,
@@ -26,7 +26,7 @@ from .neo4j_write import (
     take_back,
     until_done,
 )
-from .schema import MARK, META, Schema, quoted
+from .schema import MARK, Schema, quoted
 from .store import Counts
 
 LANES = 2  # transactions with nodes in flight; edges share their ends, so they go one after the other
@@ -38,10 +38,7 @@ def rebuild(
     """Make the graph that of the tables, whatever an earlier rebuild that was broken off has left."""
     if not adopt:
         _refuse_labels_of_others(bolt, schema)
-    for label in (META, *schema.nodes):
-        bolt.declare(
-            f"CREATE CONSTRAINT {_constraint(label)} IF NOT EXISTS FOR (n:{quoted(label)}) REQUIRE n.id IS UNIQUE"
-        )
+    constrain(bolt, schema.nodes)
     claimed = claim(bolt, schema)
     send = partial(_claimed, bolt, claimed)
     for label, table in nodes.items():
@@ -53,12 +50,8 @@ def rebuild(
     _compare(bolt, counts, nodes, edges)
     finish(bolt, claimed, schema, counts)
     for label in claimed.footprint.nodes.keys() - schema.nodes.keys():
-        bolt.declare(f"DROP CONSTRAINT {_constraint(label)} IF EXISTS")
+        bolt.declare(f"DROP CONSTRAINT {constraint(label)} IF EXISTS")
     return counts
-
-
-def _constraint(label: str) -> str:
-    return quoted(f"catalograph {label}")
 
 
 def _refuse_labels_of_others(bolt: Bolt, schema: Schema) -> None:

@@ -36,25 +36,36 @@ FUNCTIONS = frozenset(
 )
 TOKEN = re.compile(
     r"""
-    (?P<space>\s+|//[^\n\r\v\f\x85\u2028\u2029]*|/\*.*?\*/)
+    (?P<space>\s+|//[^\n\r\v\f\x85\u2028\u2029]*(?=\r?\n|\Z)|/\*[^*]*\*/)
   | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
   | (?P<quoted>`(?:[^`]|``)*`)
   | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
   | (?P<parameter>\$[A-Za-z_]\w*)
   | (?P<word>[^\W\d]\w*)
-  | (?P<sign>[()\[\]{}.,:|<>=~+\-*/%^!&])
+  | (?P<sign>[()\[\]{}.,:|<>=~+\-*%^!&]|/(?![/*]))
     """,
     re.VERBOSE | re.DOTALL,
 )
+Token = tuple[str, str]  # kind, text
+MOST_CHARACTERS = 20_000
+AGGREGATES = frozenset("count sum avg min max collect stdev percentilecont percentiledisc".split())  # noqa: SIM905
+PROJECTIONS = ("WITH", "RETURN", "UNION")
+MOST_REPEATS = 3  # in a regular expression: with each, the time grows by the length of the text
+REPEAT = re.compile(r"[*+{|]|(?<!\()\?")
+ENTANGLED = re.compile(r"\)[*+?{]|\\\\[1-9k]")
 OWNERS = ("word", "quoted", "parameter")  # what a property may belong to, besides brackets
 
 
-def check(text: str, given: Container[str] | None = None) -> str:
+def check(text: str, given: Container[str] | None = None, *, distinct_last: bool = False) -> str:
     """The same text when it only reads and uses no parameter but the `given` ones (None: any).
+
+    distinct_last: refuse an aggregate after one of DISTINCT values, which the embedded engine answers wrongly.
 
     Raises:
         QueryError: naming the first word, sign or parameter that is not allowed.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise QueryError(f"the query has {len(text):,} characters, at most {MOST_CHARACTERS:,} are read")
     if "\\u" in text.lower():
         raise QueryError("the query holds a \\u escape, which can hide words; write the character itself")
     tokens = _tokens(text)
@@ -70,10 +81,14 @@ def check(text: str, given: Container[str] | None = None) -> str:
             raise QueryError(f"the query uses {word}, which is not given")  # an engine would read it as null
         if kind == "word":
             _check_word(word, tokens[:place][-2:], after)
+        if (word, after[:1]) == ("=", "~"):
+            _check_pattern(tokens[place + 2 : place + 4])
+    if distinct_last:
+        _check_aggregates(tokens)
     return text
 
 
-def _check_word(word: str, before: list[tuple[str, str]], after: str) -> None:
+def _check_word(word: str, before: list[Token], after: str) -> None:
     if _is_property(before):
         if after == "(":
             raise QueryError(f"namespaced functions such as …{word}() are not allowed")
@@ -82,12 +97,39 @@ def _check_word(word: str, before: list[tuple[str, str]], after: str) -> None:
         return
     plain = unicodedata.normalize("NFKC", word).upper()  # a Kelvin sign is a K to some parsers
     if plain in DENIED:
-        raise QueryError(f"{plain} is not allowed: analysts' queries only read")
+        raise QueryError(f"{plain} is not allowed: analysts' queries only read; a name of yours goes into back-ticks")
     if after == "(" and plain not in KEYWORDS and word.lower() not in FUNCTIONS:
         raise QueryError(f"the function {word}() is not on the list of those allowed")
 
 
-def _is_property(before: list[tuple[str, str]]) -> bool:
+def _check_pattern(after: list[Token]) -> None:
+    """A regular expression that backtracks is not stopped by a time limit, so only plain ones are let through."""
+    if not after or after[0][0] != "string" or (after[1:] and after[1][1] in ("+", "|")):
+        raise QueryError("what follows =~ is written out as one text; CONTAINS, STARTS WITH and ENDS WITH take values")
+    pattern = after[0][1]
+    if len(REPEAT.findall(pattern)) > MOST_REPEATS or ENTANGLED.search(pattern):
+        raise QueryError(
+            f"the regular expression {pattern[:30]} may run for ever: at most {MOST_REPEATS} of * + ? {{ |, none "
+            "of them after a group, no \\1; often CONTAINS, STARTS WITH or ENDS WITH will do"
+        )
+
+
+def _check_aggregates(tokens: list[Token]) -> None:
+    """In a grouped answer `count(*)` after `count(DISTINCT x)` is 0 and `min(x.id)` a crash; before it both work."""
+    distinct = ""
+    for (_, word), (_, opening), (_, inner) in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if word.upper() in PROJECTIONS:
+            distinct = ""
+        if opening == "(" and word.lower() in AGGREGATES:
+            if inner.upper() == "DISTINCT":
+                distinct = word
+            elif distinct:
+                raise QueryError(
+                    f"{word}() stands after {distinct}(DISTINCT …); put aggregates of DISTINCT values last"
+                )
+
+
+def _is_property(before: list[Token]) -> bool:
     """After `n.`, `).` or `].`; after `1.` a clause may follow."""
     if len(before) < 2 or before[1][1] != ".":
         return False
@@ -95,8 +137,8 @@ def _is_property(before: list[tuple[str, str]]) -> bool:
     return kind in OWNERS or text in (")", "]", "}")
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    tokens: list[tuple[str, str]] = []
+def _tokens(text: str) -> list[Token]:
+    tokens: list[Token] = []
     place = 0
     while place < len(text):
         found = TOKEN.match(text, place)

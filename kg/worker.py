@@ -1,4 +1,8 @@
-"""An analyst's query in a process of its own: the engine's timeout does not stop memory from growing, a kill does."""
+"""An analyst's query in a process of its own: no timeout of an engine keeps memory from growing, a kill does.
+
+The embedded engine fills the process it runs in; of a server it is the answer, one value of which may be larger than
+the memory here.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +21,19 @@ from ..errors import CatalographError, QueryError
 from .engine import execute, opened
 from .store import Parameters
 
-MEMORY_BYTES = 3 << 30  # resident; the engine's buffers are 1 GiB of it
-GRACE_S = 5.0  # to start Python and open the file
+MEMORY_BYTES = 3 << 30  # resident; the embedded engine's buffers are 1 GiB of it
+ANSWER_BYTES = 64 << 20  # somebody is going to read it
+GRACE_S = 5.0  # to start Python, and to open the file or reach the server
 REFUSED = 2  # exit code: the reason stands on stderr
 
 
-def ask(path: Path, text: str, parameters: Parameters, *, timeout_s: float, max_rows: int) -> pa.Table:
-    """Run checked text on a file opened read-only.
+def ask(url: str, text: str, parameters: Parameters, *, timeout_s: float, max_rows: int) -> pa.Table:
+    """Run checked text on a store, opened read-only: `ladybug:PATH`, or the address of a server.
 
     Raises:
-        QueryError: it does not run, takes too long or too much memory, or answers more than `max_rows`.
+        QueryError: it does not run, takes too long or too much memory, or answers more than `max_rows` or ANSWER_BYTES.
     """
-    job = json.dumps([str(path), text, dict(parameters), timeout_s, max_rows])
+    job = json.dumps([url, text, dict(parameters), timeout_s, max_rows])
     with TemporaryFile() as job_file, TemporaryFile() as answer, TemporaryFile() as complaint:
         job_file.write(job.encode())
         job_file.seek(0)
@@ -70,11 +75,23 @@ def _reason(code: int, complaint: str) -> str:
     return f"the query ended its process (code {code}); narrow it"
 
 
+def _answer(url: str, text: str, parameters: Parameters, timeout_s: float, max_rows: int) -> pa.Table:
+    scheme, _, place = url.partition(":")
+    if scheme == "ladybug":
+        database: Any = opened(Path(place), read_only=True)
+        return execute(database, text, parameters, timeout_s=timeout_s, max_rows=max_rows)
+    from .bolt import Bolt  # noqa: PLC0415
+    from .neo4j_answer import answer  # noqa: PLC0415
+
+    return answer(Bolt(url), text, parameters, timeout_s=timeout_s, max_rows=max_rows)
+
+
 def _main() -> int:
-    path, text, parameters, timeout_s, max_rows = json.load(sys.stdin)
     try:
-        database: Any = opened(Path(path), read_only=True)
-        table = execute(database, text, parameters, timeout_s=timeout_s, max_rows=max_rows)
+        table = _answer(*json.load(sys.stdin))
+        if table.nbytes > ANSWER_BYTES:
+            shown = f"{table.nbytes >> 20:,} MiB, at most {ANSWER_BYTES >> 20} MiB are shown"
+            raise QueryError(f"the query answers {shown}; narrow it or add LIMIT")
     except CatalographError as e:
         print(e, file=sys.stderr)
         return REFUSED

@@ -34,6 +34,8 @@ class Catalogue:
         label (int8), basket (int64: number of the user's basket, increasing with time over the shop).
     derived: relation types computed from training interactions (baskets); models fitted on an earlier cut must not
         read them.
+    searches: one row per answered search: query, item (string), at (int64 ms UTC) and relevance (float64) where told;
+        None without a log.
     rejected: how many rows of which file were dropped or quarantined, with the reason: (file, reason) -> rows.
     """
 
@@ -44,4 +46,5 @@ class Catalogue:
     edges: Mapping[EdgeKey, pa.Table]
     interactions: pa.Table
     derived: frozenset[str] = frozenset()
+    searches: pa.Table | None = None
     rejected: Mapping[tuple[str, str], int] = field(default_factory=dict)

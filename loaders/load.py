@@ -16,6 +16,7 @@ from .checks import Rejects
 from .edges import edge_table
 from .interactions import no_events, pairs, positive, read_events
 from .nodes import RAW, item_table, log_columns, node_table, user_table, with_derived
+from .search import searches
 from .source import Files, Source
 from .triples import triples
 
@@ -46,6 +47,7 @@ def load_catalogue(
     _add_knowledge(config, source, nodes, edges, items, rejects)
     if config.has_interactions:
         _add_interactions(config, edges, events)
+    asked = None if config.search is None else searches(config, config.search, items["id"], rejects)
     if quarantine is not None:
         rejects.write(quarantine)
     return Catalogue(
@@ -56,6 +58,7 @@ def load_catalogue(
         {key: _arrow(table) for key, table in edges.items()},
         _arrow(events.select(name for name in EVENT_COLUMNS if name in events.columns)),
         frozenset({config.baskets.relation} if config.baskets else ()),
+        None if asked is None else _arrow(asked),
         rejects.counts,
     )
 

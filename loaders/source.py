@@ -102,6 +102,7 @@ class Files:
         config = self._config
         files = [config.items.file, config.users.file, config.interactions.file]
         files += [section.file for section in (*config.nodes, *config.edges)]
+        files += [config.search.file] if config.search is not None else []
         for triples in config.triples:
             files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]
         digest = hashlib.sha256()

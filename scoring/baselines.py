@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import scipy.sparse as sp
 
+from ..errors import ConfigError, did_you_mean
 from ..gnn.walks import shared_context
 from .evidence import Evidence
 from .factors import ease, stacked
@@ -113,6 +114,10 @@ BASELINES = (
 
 def applicable(evidence: Evidence, wanted: tuple[str, ...]) -> Iterator[tuple[Baseline, str | None]]:
     """Baselines that make sense here; with a reason instead where one does not fit the free memory."""
+    names = [baseline.name for baseline in BASELINES]
+    for name in wanted:
+        if name not in names:
+            raise ConfigError(f"evaluation.baselines: no baseline {name!r}{did_you_mean(name, names)}")
     for baseline in BASELINES:
         if (wanted and baseline.name not in wanted) or (baseline.timed and evidence.now is None):
             continue

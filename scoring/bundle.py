@@ -28,7 +28,7 @@ from .head import Head
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, METRICS = (
     "manifest.json",
     "model.safetensors",
@@ -44,7 +44,8 @@ LOG_COLUMNS = ("user", "item", "at", "position", "quantity", "basket", "label")
 class Bundle:
     """inputs: hex digest of what it was made from. items: `id` and properties, in row order. users: `id`.
 
-    text: M(s), float32 [item, dim]. patterns: Cypher pattern by term. metrics: empty until evaluated.
+    text: M(s), float32 [item, dim]. encoder: `model` (a name, or a folder inside the build folder) and `digest` of the
+    weights it comes from. patterns: Cypher pattern by term. metrics: empty until evaluated.
     """
 
     shop: str
@@ -55,6 +56,7 @@ class Bundle:
     items: pa.Table
     users: pa.Table
     text: np.ndarray | None
+    encoder: dict[str, str] | None
     patterns: dict[str, str]
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -86,6 +88,7 @@ def save(bundle: Bundle, folder: Path) -> None:
         "pool_size": model.pool_size,
         "now": model.now,
         "relations": list(model.vectors.relations) if model.vectors is not None else [],
+        "encoder": bundle.encoder,
         "patterns": bundle.patterns,
         "config": bundle.config,
         "report": model.report,
@@ -186,6 +189,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             items=items,
             users=users,
             text=arrays.get("text"),
+            encoder=manifest["encoder"],
             patterns=manifest["patterns"],
             metrics=metrics,
         )

@@ -147,11 +147,11 @@ def evaluate_clicks(
     left_out: dict[str, str] = {}
     evidence = evidence_at(given, given.log, model.now, None)
     for baseline, lacking in applicable(evidence, given.config.evaluation.baselines) if baselines else ():
-        if lacking is not None:
-            left_out[baseline.name] = lacking
+        if lacking is not None or not len(pairs.valid):
+            left_out[baseline.name] = lacking or "no pairs to tune it on; give split.valid"
             continue
         start = time.perf_counter()
-        setting, border, term = _tuned(baseline, evidence, pairs.valid if len(pairs.valid) else pairs.train)
+        setting, border, term = _tuned(baseline, evidence, pairs.valid)
         found = figures(_of_pairs(term, profiles_of(evidence.histories), test), border, test, given.log)
         rows.append(
             {"name": baseline.name, **found, "fit_s": round(time.perf_counter() - start, 2), "setting": setting}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from ..config import BasketsSection
 from .model import Model
 from .terms import Term, family
 
@@ -35,7 +36,9 @@ class Explanation:
     reasons: tuple[Reason, ...]
 
 
-def pattern_of(term: Term, item_label: str, user_label: str) -> str | None:  # noqa: PLR0911  a line per walk
+def pattern_of(  # noqa: PLR0911  a line per walk
+    term: Term, item_label: str, user_label: str, baskets: BasketsSection | None
+) -> str | None:
     """The graph pattern a term walks, as Cypher between (a), a history item, and (b), the recommended one."""
     name = family(term).removeprefix("fresh_")
     a, b = f"(a:{_quoted(item_label)})", f"(b:{_quoted(item_label)})"
@@ -50,7 +53,7 @@ def pattern_of(term: Term, item_label: str, user_label: str) -> str | None:  # n
     if kind == "cited":
         return f"{a}<-[:{relation}]-(x)-[:{relation}]->{b}"
     if kind.startswith("basket"):
-        return f"{a}-[:BOUGHT_TOGETHER]->{b}"
+        return f"{a}-[:{_quoted(baskets.relation)}]->{b}" if baskets is not None else None
     if kind.startswith(("walk", "next", "previous", "ease")):
         return f"{a}<-[:INTERACTED]-(x:{_quoted(user_label)})-[:INTERACTED]->{b}"
     return None

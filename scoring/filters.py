@@ -1,9 +1,10 @@
-"""`--where` expressions: price < 5 and category == 'Mugs'. Parsed here, never evaluated as code.
+"""`--where` expressions: price < 5 and IS_A == 'mug'. Parsed here, never evaluated as code.
 
     or    := and ("or" and)*            and := not ("and" not)*           not := "not" not | "(" or ")" | test
     test  := NAME ("<" | "<=" | ">" | ">=" | "==" | "!=") value | NAME ["not"] "in" "(" value ("," value)* ")"
 
-A comparison with a missing value is false. A column of sets (an attribute of the graph) is == a value it contains.
+A comparison with a missing value is false. A column of sets (a relation of the graph: IS_A == 'mug') is == a value it
+contains.
 """
 
 from __future__ import annotations

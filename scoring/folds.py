@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -46,18 +47,34 @@ def training_folds(log: InteractionLog, split: SplitSection, count: int) -> list
     time: the periods of `period_days` before the end of training. last (or like = "last"): each user's newest, second
     newest … event. Otherwise: a random 15 % of the events, a new draw per fold.
     """
-    if log.at is not None and split.method in ("time", "none"):
+    kind = _kind(log, split)
+    if kind == "period":
         folds = _periods(log, split, count)
         if not folds:
+            assert log.at is not None
             span = (int(log.at.max()) - int(log.at.min())) / DAY_MS
             raise ConfigError(
                 f"no customer of the last {split.period_days} days of training was there before: the log spans "
                 f"{span:.0f} days; lower split.period_days"
             )
         return folds
-    if log.ordered and (split.method == "last" or (split.method == "column" and split.like == "last")):
-        return [_last(log, number) for number in range(count)]
-    return [_random(log, number) for number in range(count)]
+    return [_last(log, number) if kind == "last" else _random(log, number) for number in range(count)]
+
+
+def before_folds(log: InteractionLog, split: SplitSection, count: int) -> InteractionLog:
+    """The events that none of the `count` folds holds out: what may be looked at before the folds are fitted on."""
+    folds = training_folds(log, split, count)
+    if _kind(log, split) != "random":
+        return folds[-1].seen
+    return log.where(~np.any([_drawn(log, number) for number in range(count)], axis=0))
+
+
+def _kind(log: InteractionLog, split: SplitSection) -> Literal["period", "last", "random"]:
+    """How this shop's folds are cut."""
+    if log.at is not None and split.method in ("time", "none"):
+        return "period"
+    alike = split.method == "last" or (split.method == "column" and split.like == "last")
+    return "last" if log.ordered and alike else "random"
 
 
 def end_of(log: InteractionLog, split: SplitSection) -> float | None:
@@ -89,8 +106,12 @@ def _last(log: InteractionLog, number: int) -> Fold:
 
 
 def _random(log: InteractionLog, number: int) -> Fold:
-    hidden = np.random.default_rng(number).random(len(log)) < SHARE
+    hidden = _drawn(log, number)
     return fold_of(log.where(~hidden), log.where(hidden), _now(log))
+
+
+def _drawn(log: InteractionLog, number: int) -> np.ndarray:
+    return np.asarray(np.random.default_rng(number).random(len(log)) < SHARE)
 
 
 def _now(log: InteractionLog) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,18 +64,20 @@ class Head:
 
     def contributions(self, values: np.ndarray, context: Context) -> np.ndarray:
         """float32 [user, item, term]: each term's part of the score of values [user, item, term]."""
-        return np.concatenate([self._parts(values, context, start).numpy() for start in _starts(values)])
+        return self._over_users(self.net, values, context)
 
     def scores(self, values: np.ndarray, context: Context) -> np.ndarray:
         """float32 [user, item]."""
-        return np.concatenate([self._parts(values, context, start).sum(-1).numpy() for start in _starts(values)])
+        return self._over_users(self.net.scores, values, context)
 
     @torch.no_grad()
-    def _parts(self, values: np.ndarray, context: Context, start: int) -> Tensor:
-        rows = slice(start, start + ROWS)
-        inputs = (values[rows], context.features[rows], context.peak[rows])
-        parts: Tensor = self.net(*map(torch.from_numpy, inputs))
-        return parts
+    def _over_users(self, work: Callable[..., Tensor], values: np.ndarray, context: Context) -> np.ndarray:
+        found = []
+        for start in _starts(values):
+            rows = slice(start, start + ROWS)
+            inputs = (values[rows], context.features[rows], context.peak[rows])
+            found.append(work(*map(torch.from_numpy, inputs)).numpy())
+        return np.concatenate(found)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything learned, by name; :meth:`of_arrays` gives the head back."""
@@ -121,7 +123,7 @@ def fit_head(kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: i
         )
         for _ in range(epochs):
             for rows in torch.randperm(len(target)).split(batch):
-                scores = net(values[rows], features[rows], peak[rows]).sum(-1)
+                scores = net.scores(values[rows], features[rows], peak[rows])
                 loss = softmax_loss(scores, target[rows].float())
                 optimizer.zero_grad()
                 loss.backward()

@@ -22,13 +22,21 @@ GATE, HIDDEN, DROPOUT = 16, 64, 0.2
 
 
 class Parts(nn.Module):
-    """Forward: values [user, item, term], features [user, item, feature], peak [user, term] -> parts like values."""
+    """values [user, item, term], features [user, item, feature], peak [user, term] -> parts like values."""
 
     spread: Tensor
 
     def __init__(self, spread: Tensor) -> None:
         super().__init__()
         self.register_buffer("spread", spread)
+
+    def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item, term]."""
+        raise NotImplementedError
+
+    def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item]: the sum of the parts, on a shorter way."""
+        raise NotImplementedError
 
 
 class Linear(Parts):
@@ -40,8 +48,11 @@ class Linear(Parts):
 
     def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
         """float32 [user, item, term]."""
-        parts: Tensor = values * (self.constant / self.spread)
-        return parts
+        return values * (self.constant / self.spread)
+
+    def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item]."""
+        return values @ (self.constant / self.spread)
 
 
 class Gated(Parts):
@@ -55,43 +66,52 @@ class Gated(Parts):
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("width", torch.ones(features))
         self.constant = nn.Parameter(torch.full((2 * terms,), START))
-        self.weights = self._network(terms, features)
+        self.body = self._body(features, 2 * terms)
+        self.last = nn.Linear(self._size, 2 * terms, bias=False)
+        nn.init.zeros_(self.last.weight)
 
-    def _network(self, terms: int, features: int) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(features, GATE), nn.Tanh(), _from_zero(nn.Linear(GATE, 2 * terms)))
+    _size = GATE
+
+    def _body(self, features: int, transformed: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(features, GATE), nn.Tanh())
 
     def _inputs(self, transformed: Tensor, context: Tensor) -> Tensor:
         return context
 
-    def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
-        """float32 [user, item, term]."""
+    def _seen(self, values: Tensor, features: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+        """The terms' two transforms [user, item, 2 term] and what the body makes of them and the context."""
         x = values / self.spread
         logs = torch.sign(x) * torch.log1p(4 * x.abs())
         ratios = x / (peak / self.spread + 1e-6)[:, None]
         transformed = torch.cat([logs, ratios], dim=-1)
-        context = (features - self.center) / self.width
-        parts: Tensor = transformed * (self.constant + self.weights(self._inputs(transformed, context)))
-        return parts[..., : x.size(-1)] + parts[..., x.size(-1) :]
+        return transformed, self.body(self._inputs(transformed, (features - self.center) / self.width))
+
+    def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item, term]."""
+        transformed, hidden = self._seen(values, features, peak)
+        parts: Tensor = transformed * (self.constant + self.last(hidden))
+        return parts[..., : values.size(-1)] + parts[..., values.size(-1) :]
+
+    def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item]. t . (constant + W h) = t . constant + (t W) . h needs no weight per item and term."""
+        transformed, hidden = self._seen(values, features, peak)
+        score: Tensor = transformed @ self.constant + ((transformed @ self.last.weight) * hidden).sum(-1)
+        return score
 
 
 class Mlp(Gated):
     """The same with weights that also see all the terms."""
 
-    def _network(self, terms: int, features: int) -> nn.Sequential:
+    _size = HIDDEN // 2
+
+    def _body(self, features: int, transformed: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Linear(features + 2 * terms, HIDDEN),
+            nn.Linear(features + transformed, HIDDEN),
             nn.GELU(),
             nn.Dropout(DROPOUT),
             nn.Linear(HIDDEN, HIDDEN // 2),
             nn.GELU(),
-            _from_zero(nn.Linear(HIDDEN // 2, 2 * terms)),
         )
 
     def _inputs(self, transformed: Tensor, context: Tensor) -> Tensor:
         return torch.cat([transformed, context], dim=-1)
-
-
-def _from_zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

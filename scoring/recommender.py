@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import ConfigError, UnknownIdError, did_you_mean
+from ..config import EncoderSection
+from ..encoders.transformer import encode
+from ..encoders.weights import resolve
+from ..errors import ArtifactError, ConfigError, UnknownIdError, did_you_mean
 from ..kg.snapshot import IdMap
 from . import bundle as bundles
 from . import versions
@@ -33,11 +36,12 @@ class Recommended:
 class Recommender:
     """A published model with the ids and histories it was fitted on."""
 
-    def __init__(self, bundle: bundles.Bundle, vectors: bundles.StoredVectors | None) -> None:
-        self.bundle, self._vectors = bundle, vectors
+    def __init__(self, bundle: bundles.Bundle, vectors: bundles.StoredVectors | None, home: Path = Path()) -> None:
+        self.bundle, self._vectors, self._home = bundle, vectors, home
         self.model = bundle.model
         self._items = IdMap("item", bundle.items["id"].to_pylist())
         self._users = IdMap("user", bundle.users["id"].to_pylist())
+        self._columns = _Columns(bundle.items)
         self._histories = histories_of(bundle.log)
         self._scorable = self.model.scorable(bundle.log)
 
@@ -48,7 +52,7 @@ class Recommender:
         Raises:
             ArtifactError: nothing is published there, or a part of it is missing or torn.
         """
-        return cls(*bundles.load(versions.published(Path(folder))))
+        return cls(*bundles.load(versions.published(Path(folder))), Path(folder))
 
     def recommend(self, users: Sequence[str], k: int = 10, where: str | None = None) -> list[list[Recommended]]:
         """Per user the k best items they do not have yet; `where` filters by item properties.
@@ -129,6 +133,24 @@ class Recommender:
             return {}
         return {name: self._vectors.by_relation[rows, n] for n, name in enumerate(self._vectors.relations)}
 
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """M(s) of texts the shop may not have yet, by the encoder of this version: float32 [text, dim], unit length.
+
+        Raises:
+            ConfigError: the shop's items have no texts.
+            ArtifactError: the encoder is not the one this version was fitted with.
+        """
+        named = self.bundle.encoder
+        if named is None:
+            raise ConfigError(f"{self.bundle.shop} reads no item texts; give shop.toml an encoder.text or items.title")
+        inside = self._home / named["model"]
+        model = str(inside) if inside.is_dir() else named["model"]
+        if resolve(model).digest != named["digest"]:
+            raise ArtifactError(f"encoder {model} is not the one of this version; run `catalograph rebuild` again")
+        section = EncoderSection.model_validate(self.bundle.config["encoder"]).model_copy(update={"model": model})
+        vectors: np.ndarray = encode(texts, section, cache=None)
+        return vectors
+
     def item_vectors(self) -> dict[str, pa.Table]:
         """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
 
@@ -202,18 +224,8 @@ class Recommender:
         ]
 
     def _where(self, where: str) -> np.ndarray:
-        columns: dict[str, Any] = {}
-        for name in self.bundle.items.column_names:
-            column = self.bundle.items[name]
-            values = column.to_pylist()
-            if str(column.type) == "string":
-                columns[name] = ["" if v is None else v for v in values]
-            elif str(column.type).startswith("list"):
-                columns[name] = [frozenset(v or ()) for v in values]
-            else:
-                columns[name] = np.array([np.nan if v is None else v for v in values], np.float64)
         condition: Callable[[Any], np.ndarray] = compile_where(where)
-        return np.asarray(condition(columns), bool)
+        return np.asarray(condition(self._columns), bool)
 
     def _explain(self, scorable: Scorable, row: np.ndarray, item: int, most: int) -> Explanation:
         parts = self.model.parts(scorable, row, np.array([item]), self.model.peaks(scorable, row))[0, 0]
@@ -223,3 +235,30 @@ class Recommender:
 
 def _hint(id_: str, ids: IdMap) -> str:
     return did_you_mean(id_, ids.ids) if len(ids) < 50_000 else ""
+
+
+class _Columns(Mapping[str, Any]):
+    """What `where` may name: properties and relations of the items, each read when it is asked for first."""
+
+    def __init__(self, items: pa.Table) -> None:
+        self._items, self._read = items, dict[str, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._read:
+            self._read[name] = _column(self._items[name])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items.column_names)
+
+    def __len__(self) -> int:
+        return len(self._items.column_names)
+
+
+def _column(column: pa.ChunkedArray) -> Any:
+    values = column.to_pylist()
+    if pa.types.is_list(column.type):
+        return [frozenset(value or ()) for value in values]
+    if pa.types.is_string(column.type):
+        return ["" if value is None else value for value in values]
+    return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -53,6 +53,7 @@ def publish(place: Path) -> None:
     older = [other for other in _complete(place.parent) if other != place]
     for other in older[: max(len(older) + 1 - KEPT, 0)]:
         shutil.rmtree(other)
+    _drop_unnamed(folder / "encoder", _complete(place.parent))
 
 
 def published(folder: Path) -> Path:
@@ -84,12 +85,28 @@ def is_evaluated(place: Path) -> bool:
 def made_from(folder: Path, inputs: str) -> Path | None:
     """The newest complete bundle made from inputs of this digest."""
     for place in reversed(_complete(folder / "bundles")):
-        try:
-            if json.loads((place / MANIFEST).read_text(encoding="utf-8"))["inputs"] == inputs:
-                return place
-        except (OSError, ValueError, KeyError):  # damaged, or of another format
-            continue
+        if _manifest(place).get("inputs") == inputs:
+            return place
     return None
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    """What a bundle says of itself; nothing where it is damaged."""
+    try:
+        said = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _drop_unnamed(encoders: Path, kept: list[Path]) -> None:
+    """Tuned encoders that no bundle names make room too; one that is being tuned is not complete and stays."""
+    told = [_manifest(place).get("encoder") or {} for place in kept]
+    named = {Path(encoder.get("model", "")).name for encoder in told}
+    for encoder in encoders.glob("*"):
+        if (encoder / "modules.json").is_file() and encoder.name not in named:
+            shutil.rmtree(encoder)
+            encoder.with_name(encoder.name + ".json").unlink(missing_ok=True)
 
 
 def _complete(shelf: Path) -> list[Path]:

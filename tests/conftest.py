@@ -7,6 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +18,9 @@ import server
 from shops import make_shop
 
 from catalograph.kg.bolt import Bolt
+
+hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no finding
+hypothesis.settings.load_profile("suite")
 
 NEO4J_VERSION = os.environ.get("NEO4J_VERSION", server.LTS)
 

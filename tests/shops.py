@@ -43,6 +43,7 @@ epochs = 1
 [model]
 folds = 2
 pool_size = 20
+head = "linear"
 """
 
 

@@ -96,7 +96,7 @@ def test_each_relation_without_ablation_is_one_line(shop, capsys):
     assert "give both" in capsys.readouterr().err
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pairs=st.sets(st.tuples(st.integers(0, 12), st.integers(0, 9)), max_size=60),
     among_items=st.booleans(),

@@ -54,6 +54,10 @@ CASES = {
     "name missing": (toml('name = "planted"', ""), "shop.name is missing"),
     "a bad name": (toml('name = "planted"', 'name = "../x"'), "shop.name"),
     "a hostile relation": (toml('"IN_CATEGORY"', '"X`] DETACH"'), "relation"),
+    "a relation that is not there": (
+        toml("[baskets]", "[relations.IN_CATEGROY]\nuse = false\n[baskets]").__call__,
+        "[relations.IN_CATEGROY]: the graph has no such relation, did you mean 'IN_CATEGORY'?",
+    ),
     "time split without times": (toml('time = "time"', "").__call__, "needs interactions.time"),
     "bands with levels": (toml("bands = 3", 'bands = 3\nlevels = ">"'), "bands do not go with"),
     "missing file": (lambda shop: (shop.parent / "items.csv").unlink(), "items.csv: no such file"),

@@ -104,7 +104,7 @@ def as_toml(field):
     if field.is_required():
         return "required"
     value = field.default
-    if value is None:
+    if value is None or isinstance(value, Section):
         return ""
     return f"`{json.dumps(list(value) if isinstance(value, tuple) else value, default=str)}`"
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_bert
 from torch_geometric.data import HeteroData
 
 from catalograph.config import EncoderSection
 from catalograph.encoders import transformer, weights
 from catalograph.encoders.cache import VectorCache, text_digests
-from catalograph.encoders.node_text import compose
+from catalograph.encoders.node_text import LONGEST, clean, compose
 from catalograph.encoders.transformer import encode
 from catalograph.errors import ArtifactError, ConfigError
 from catalograph.kg.snapshot import IdMap, Snapshot
@@ -24,25 +25,8 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """A BERT of random weights with no sentence-transformers configuration, as a folder."""
-    from transformers import BertConfig, BertModel, BertTokenizer  # noqa: PLC0415
-
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    words = sorted({word for text in TEXTS for word in text.split()})
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=len(words) + 5,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=32,
-        )
-    ).save_pretrained(folder)
-    return folder
+    """A BERT of random weights, as a folder."""
+    return tiny_bert(tmp_path_factory.mktemp("tiny-bert"), {w for t in TEXTS for w in t.split()}, layers=1, dim=16)
 
 
 @pytest.fixture
@@ -57,7 +41,7 @@ def no_model(monkeypatch):
     def refuse(*_):
         raise AssertionError("a model was loaded")
 
-    return lambda: monkeypatch.setattr(transformer, "_load", refuse)
+    return lambda: monkeypatch.setattr(transformer, "load_model", refuse)
 
 
 def test_packaged_model_knows_what_is_alike(tmp_path):
@@ -97,8 +81,8 @@ def test_equal_runs_give_equal_vectors(section):
 
 def test_repeated_texts_are_encoded_once(section, monkeypatch):
     seen = []
-    real = transformer._vectors
-    monkeypatch.setattr(transformer, "_vectors", lambda m, texts, *rest: seen.extend(texts) or real(m, texts, *rest))
+    real = transformer.vectors_of
+    monkeypatch.setattr(transformer, "vectors_of", lambda m, texts, *rest: seen.extend(texts) or real(m, texts, *rest))
     vectors = encode([TEXTS[0], TEXTS[2], TEXTS[0], " "], section, cache=None)
     assert sorted(seen) == sorted([TEXTS[0], TEXTS[2]])
     assert np.array_equal(vectors[0], vectors[2])
@@ -110,7 +94,9 @@ def test_known_texts_need_no_model(section, tmp_path, no_model):
     assert np.array_equal(encode(TEXTS[::-1], section, cache=tmp_path), first[::-1])
 
 
-@pytest.mark.parametrize("change", [{"max_tokens": 8}, {"model": "packaged"}])
+@pytest.mark.parametrize(
+    "change", [{"max_tokens": 8}, {"model": "packaged"}, {"precision": "reduced"}, {"keep_layers": 1}]
+)
 def test_another_encoder_has_another_cache(section, tmp_path, no_model, change):
     encode(TEXTS, section, cache=tmp_path)
     no_model()
@@ -130,6 +116,22 @@ def test_damaged_shard_is_computed_again(section, tmp_path, damage):
     shard.write_bytes(content)
     assert VectorCache(shard.parent).get(text_digests(TEXTS[:1])[0]) is None
     assert np.array_equal(encode(TEXTS, section, cache=tmp_path), first)
+
+
+def test_reduced_precision_is_close_and_fewer_layers_are_another_model():
+    whole, reduced, fewer = (
+        encode(TEXTS[:4], EncoderSection(**change), cache=None)
+        for change in ({}, {"precision": "reduced"}, {"keep_layers": 3})
+    )
+    assert reduced.dtype == np.float32
+    assert (whole * reduced).sum(1) == pytest.approx(1, abs=1e-3)
+    assert np.linalg.norm(reduced, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (whole * fewer).sum(1).max() < 0.95
+
+
+def test_more_layers_than_there_are_is_one_line(section):
+    with pytest.raises(ConfigError, match="keep_layers = 2, and the model has 1 layers"):
+        encode(TEXTS[:1], section.model_copy(update={"keep_layers": 2}), cache=None)
 
 
 def test_nothing_but_empty_texts(section, tmp_path, no_model):
@@ -209,3 +211,30 @@ def test_text_of_nodes(snapshot):
 def test_text_of_something_else_is_refused(snapshot, field, message):
     with pytest.raises(ConfigError, match=message):
         compose(snapshot, "Item", (field,))
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        ("<p>Tea &amp; <b>cake</b><br/>£3.50</p>", "Tea & cake £3.50"),
+        ("size < 5 cm and > 2", "size < 5 cm and > 2"),
+        ("a\x00b\tc\n\x1b[31md", "a b c [31md"),
+        ("Ｔea", "Ｔea"),
+        ("Cafe\u0301", "Café"),
+        ("赤いマグ 🫖 чашка", "赤いマグ 🫖 чашка"),
+        ("\ud800 lone", "lone"),
+        (" \n ", ""),
+        ("", ""),
+    ],
+)
+def test_text_is_read_as_a_person_reads_it(raw, read):
+    assert clean(raw) == read
+
+
+def test_long_and_strange_texts_are_encoded(section):
+    texts = ["word " * 10_000, "赤いマグ 🫖", "\x00\x1b", "<div>" * 5_000, "3,50 € / 12 oz"]
+    assert all(len(clean(text)) <= LONGEST for text in texts)
+    vectors = encode([clean(text) for text in texts], section, cache=None)
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert np.isfinite(vectors).all()
+    assert lengths[[0, 1, 4]] == pytest.approx(1, abs=1e-5)

@@ -34,7 +34,7 @@ def sample_of(values, features, target):
 
 
 @pytest.mark.parametrize("kind", EVERY)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 1.0, 50.0]))
 def test_contributions_add_up_to_the_score(kind, seed, scale):
     random = np.random.default_rng(seed)
@@ -127,8 +127,9 @@ def planted(users=400, seed=0):
 
 
 def hits(head, sample):
-    best = head.scores(sample.values, sample.context).argmax(1)
-    return sample.target[np.arange(len(best)), best].mean()
+    """Share of the three wanted items among the three best."""
+    best = np.argsort(-head.scores(sample.values, sample.context), axis=1)[:, :3]
+    return np.take_along_axis(sample.target, best, 1).mean()
 
 
 def test_a_gate_learns_what_a_linear_head_cannot():
@@ -138,7 +139,7 @@ def test_a_gate_learns_what_a_linear_head_cannot():
 
 
 def test_the_mlp_learns_terms_that_need_each_other():
-    """Two terms are good together or bad together, and say nothing alone."""
+    """An item is good where two terms have one sign, whichever: a sum finds the items with both above zero at most."""
     random = np.random.default_rng(0)
 
     def draw(users):
@@ -147,7 +148,7 @@ def test_the_mlp_learns_terms_that_need_each_other():
         return sample_of(values, np.zeros((users, 30, 1)), quality >= np.sort(quality, axis=1)[:, -3:-2])
 
     fit, check = draw(800), draw(300)
-    assert hits(fit_head("gated", fit, seed=0, epochs=30), check) < 0.5
+    assert hits(fit_head("gated", fit, seed=0, epochs=30), check) < 0.7
     assert hits(fit_head("mlp", fit, seed=0, epochs=60), check) > 0.8
 
 
@@ -182,7 +183,7 @@ def test_ties_in_a_pool_go_to_the_smaller_item_and_empty_places_last():
 
 
 def test_auto_takes_the_head_that_validates_best_and_the_bundle_keeps_it(tmp_path):
-    toml = make_shop(tmp_path / "shop", toml=SHOP.replace("folds = 2", 'folds = 2\nhead = "auto"'))
+    toml = make_shop(tmp_path / "shop", toml=SHOP.replace('head = "linear"\n', ""))
     rebuild(open_workshop(toml, out=tmp_path / "build", device="cpu"))
     shop = Recommender.load(tmp_path / "build")
     heads = shop.model.report["heads"]
@@ -194,7 +195,7 @@ def test_auto_takes_the_head_that_validates_best_and_the_bundle_keeps_it(tmp_pat
 
 
 def test_thirty_users_are_enough_for_one_plain_signal():
-    """One term of eight tells; ten steps from equal weights would not have got there."""
+    """One term of eight tells; ten steps from equal weights reach a third."""
     random = np.random.default_rng(0)
 
     def draw(users):
@@ -202,4 +203,4 @@ def test_thirty_users_are_enough_for_one_plain_signal():
         quality = values[:, :, 2]
         return sample_of(values, np.zeros((users, 30, 1)), quality >= np.sort(quality, axis=1)[:, -3:-2])
 
-    assert hits(fit_head("linear", draw(30), seed=0), draw(300)) > 0.9
+    assert hits(fit_head("linear", draw(30), seed=0), draw(300)) > 0.6

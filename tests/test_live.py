@@ -1,6 +1,7 @@
 """A live Neo4j graph as the source: the catalogue files would give, nothing written, bad values told in one line."""
 
 import re
+from contextlib import closing
 
 import polars as pl
 import pytest
@@ -14,7 +15,7 @@ from catalograph.cli import main
 from catalograph.config import load_config
 from catalograph.errors import ConfigError
 from catalograph.kg.bolt import Bolt
-from catalograph.kg.live_read import Reader, series
+from catalograph.kg.live_read import nodes, series
 from catalograph.kg.sources import open_source
 from catalograph.loaders.catalogue import EdgeKey
 from catalograph.loaders.load import load_catalogue
@@ -52,11 +53,8 @@ def small(url, settings="", *, items='id = "sku"', events="", graph=""):
 def load(folder, text, **options):
     (folder / "shop.toml").write_text(text, encoding="utf-8")
     config = load_config(folder / "shop.toml")
-    source = open_source(config)
-    try:
+    with closing(open_source(config)) as source:
         return load_catalogue(config, source=source, **options)
-    finally:
-        source.close()
 
 
 def ends(catalogue, source, relation, target, *columns):
@@ -96,8 +94,8 @@ def test_many_ranges_and_batches_give_the_same(neo4j_url, tmp_path, monkeypatch)
     shop = make_shop(tmp_path, toml=LABELS)
     plant(neo4j_url, shop)
     whole = load(tmp_path, live(neo4j_url))
-    monkeypatch.setattr("catalograph.kg.live_read.NODES", 7)
-    monkeypatch.setattr("catalograph.kg.live_read.RELATIONS", 10)
+    monkeypatch.setattr("catalograph.kg.bulk.CHUNK", 10)
+    monkeypatch.setattr("catalograph.kg.bulk.BLOCK", 4)
     parts = load(tmp_path, live(neo4j_url))
     assert (parts.nodes, parts.edges) == (whole.nodes, whole.edges)
     assert parts.interactions.num_rows == whole.interactions.num_rows
@@ -226,9 +224,8 @@ def test_nulls_keep_their_places(neo4j_url, values):
         "UNWIND range(0, size($values) - 1) AS k CREATE (:Thing {place: k, value: $values[k]})",
         values=values,
     )
-    reader = Reader(Bolt(neo4j_url))
-    found = reader.nodes("Thing", {"place": ("place", "int"), "value": ("value", "string")})
-    reader.close()
+    with closing(Bolt(neo4j_url)) as bolt:
+        found = nodes(bolt, "Thing", {"place": ("place", "int"), "value": ("value", "string")})
     assert found.sort("place")["value"].equals(series("value", values), null_equal=True)
 
 
@@ -305,7 +302,7 @@ BAD = {
     "a property that ends its quotes": (
         "",
         {"items": 'id = "sku\\\\u0060) DETACH DELETE n //"'},
-        "back-ticks and back-slashes are refused",
+        "cannot stand in a query; names have no back-tick and no backslash",
     ),
     "a label that ends its quotes": (
         "",
@@ -335,6 +332,25 @@ def test_what_cannot_be_used_is_one_clear_line(neo4j_url, tmp_path, name, capsys
     assert re.search(complaint, said[0]), said[0]
     assert "secret" not in said[0]
     assert dump(neo4j_url) == before
+
+
+def test_of_items_with_one_id_the_first_may_stand_for_all(neo4j_url, tmp_path):
+    write(
+        neo4j_url,
+        BASE,
+        "MATCH (u:Customer {email: 'u'}) CREATE (u)-[:BOUGHT]->(:Product {sku: 'a', name: 'Again'})",
+    )
+    found = load(tmp_path, small(neo4j_url, items='id = "sku"\nrepeats = "first"\nproperties = { name = "string" }'))
+    assert found.nodes["Product"]["name"].to_pylist() == ["Apple", "Bread", None]
+    assert ends(found, "Customer", "INTERACTED", "Product", "count")[0] == ("u", "a", 2)
+
+
+def test_a_graph_without_events_is_a_catalogue(neo4j_url, tmp_path):
+    write(neo4j_url, BASE, A + "CREATE (a)-[:MADE_BY]->(:Brand {name: 'Acme'})")
+    text = small(neo4j_url).replace('[interactions]\nrelation = "BOUGHT"\n', "")
+    found = load(tmp_path, text)
+    assert set(found.nodes) == {"Product", "Brand"}
+    assert ends(found, "Product", "MADE_BY", "Brand") == [("a", "Acme")]
 
 
 def test_quarantine_sets_bad_nodes_and_relations_aside(neo4j_url, tmp_path):

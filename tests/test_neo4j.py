@@ -15,7 +15,7 @@ from shops import make_shop
 from catalograph.cli import main
 from catalograph.config import load_config
 from catalograph.errors import GraphError, QueryError, StoreError
-from catalograph.kg import neo4j_read, neo4j_rebuild
+from catalograph.kg import bulk, neo4j_rebuild
 from catalograph.kg.bolt import Bolt
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.schema import MARK, quoted
@@ -75,8 +75,8 @@ def cypher(neo4j_url):
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     """So that small graphs take several records."""
-    monkeypatch.setattr(neo4j_read, "CHUNK", 3)
-    monkeypatch.setattr(neo4j_read, "BLOCK", 2)
+    monkeypatch.setattr(bulk, "CHUNK", 3)
+    monkeypatch.setattr(bulk, "BLOCK", 2)
 
 
 OTHERS = """
@@ -403,17 +403,17 @@ def test_ranges_of_ids_hold_each_id_once(ids):
     class Told:
         @staticmethod
         def read(_):
-            blocks = [n // neo4j_read.BLOCK for n in ids]
+            blocks = [n // bulk.BLOCK for n in ids]
             return [(list(dict.fromkeys(blocks)), [blocks.count(block) for block in dict.fromkeys(blocks)])]
 
-    spans = neo4j_read._spans(Told, "", "")
+    spans = bulk._spans(Told, "", "")
     covered = [n for group in spans for low, high in group for n in range(low, high + 1)]
     assert ids <= set(covered)
     assert len(covered) == len(set(covered))
-    assert len(covered) <= len(ids) * neo4j_read.BLOCK
+    assert len(covered) <= len(ids) * bulk.BLOCK
     for group in spans:
         inside = sum(low <= n <= high for low, high in group for n in ids)
-        assert 0 < inside < neo4j_read.CHUNK + neo4j_read.BLOCK
+        assert 0 < inside < bulk.CHUNK + bulk.BLOCK
 
 
 def test_answers_come_in_the_embedded_types(store, tmp_path):
@@ -464,7 +464,7 @@ def test_a_big_answer_stops_before_it_fills_the_memory_here(store, monkeypatch):
     monkeypatch.setattr("catalograph.kg.neo4j_answer.ANSWER_BYTES", 10_000)
     store.rebuild(*graph())
     with pytest.raises(QueryError, match="too much for the memory here"):
-        store.analyst("UNWIND range(1, 5) AS x RETURN range(1, 1000) AS xs", {})
+        store.run("UNWIND range(1, 5) AS x RETURN range(1, 1000) AS xs", {})
 
 
 @pytest.mark.parametrize(

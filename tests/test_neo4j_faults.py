@@ -14,7 +14,7 @@ import server
 from conftest import NEO4J_VERSION
 
 from catalograph.errors import StoreError
-from catalograph.kg import bolt, neo4j_read, neo4j_rebuild, neo4j_write
+from catalograph.kg import bolt, bulk, neo4j_rebuild, neo4j_write
 from catalograph.kg.bolt import Bolt
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.store import Batch
@@ -59,7 +59,7 @@ def store(own, monkeypatch):
     """The own server's store, holding OLD; small batches, short patience."""
     for module in (neo4j_rebuild, neo4j_write):
         monkeypatch.setattr(module, "ROWS", 50)
-    monkeypatch.setattr(neo4j_read, "CHUNK", 50)
+    monkeypatch.setattr(bulk, "CHUNK", 50)
     monkeypatch.setattr(bolt, "RETRY_S", 1.0)
     monkeypatch.setattr(bolt, "CONNECT_S", 2.0)
     if not own.answers():
@@ -111,7 +111,7 @@ def test_a_server_that_comes_back_in_time_is_only_a_pause(own, store, monkeypatc
 
 
 def test_a_server_killed_during_an_export(own, store, monkeypatch):
-    monkeypatch.setattr(neo4j_read, "BLOCK", 10)
+    monkeypatch.setattr(bulk, "BLOCK", 10)
     at_call(monkeypatch, Bolt, "read", 8, own.kill)
     with pytest.raises(StoreError, match="is the server up"):
         export_snapshot(store)

@@ -11,7 +11,7 @@ from shops import make_shop
 
 from catalograph import Recommender
 from catalograph.cli import main
-from catalograph.errors import ArtifactError
+from catalograph.errors import ArtifactError, ConfigError
 from catalograph.pipeline import open_workshop, rebuild, run_evaluation
 
 
@@ -103,6 +103,48 @@ def test_similar_newcomers_filters_and_vectors(built):
     assert all(1 + 0.5 * int(r.item[1:]) < 8 for r in cheap)
     vectors = shop.vectors(["i00", "i01", "i02"])
     assert {name: v.shape for name, v in vectors.items()} == {"IN_CATEGORY": (3, 8), "IN_PRICE_BAND": (3, 8)}
+
+
+def test_filters_read_the_relations_of_items_too(built):
+    toys = Recommender.load(built[1]).recommend(["u07"], k=5, where="IN_CATEGORY == 'Shop > Toys'")[0]
+    assert toys
+    assert all(int(item.item[1:]) % 4 == 2 for item in toys)  # the third of the four categories
+
+
+def test_more_items_than_the_head_ranks_are_refused(built):
+    with pytest.raises(ConfigError, match=r"k = 21 is more than the 20 items the head ranks"):
+        Recommender.load(built[1]).recommend(["u07"], k=21)
+
+
+def test_a_vanished_graph_is_built_again(tmp_path):
+    toml, out = make_shop(tmp_path / "shop"), tmp_path / "build"
+    run(toml, out)
+    (out / "graph.lbug").unlink()
+    result, lines = run(toml, out)
+    assert not result["skipped"]
+    assert [line.split()[0] for line in lines if "unchanged" in line] == ["train"]
+    assert (out / "graph.lbug").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["rebuild", "--nope"], "catalograph rebuild: No such option: --nope"),
+        (["rebuild"], "catalograph rebuild: Missing argument"),
+        (["rebuilt"], "catalograph rebuilt: No such command 'rebuilt'"),
+        (["recommend", "shop.toml", "-k", "0"], "catalograph recommend: Invalid value for '-k'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_2(arguments, complaint, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(complaint)
+    assert said.count("\n") == 1
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 0
+    assert "rebuild" in capsys.readouterr().out
 
 
 def test_commands_answer_json_alone_on_stdout(built, capsys):

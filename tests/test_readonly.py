@@ -5,6 +5,7 @@ import time
 
 import pyarrow as pa
 import pytest
+from hostile import HONEST, REFUSED, SNEAKED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,77 +17,42 @@ from catalograph.kg.readonly import DENIED, check
 from catalograph.kg.stores import open_store
 from catalograph.loaders.catalogue import EdgeKey
 
-HIDDEN = [
-    "MATCH (n) // a comment\rSET n.id = 1",  # one engine ends a comment at a carriage return
-    "MATCH (n) // a comment\u2028DELETE n",
-    "MATCH (n) RETURN 1.CREATE (m:Item)",
-    "MATCH (n) WITH n LIMIT 1.SET n.id = 2",
-    "MATCH (n) RETURN [1, 2][1..DELETE n",
-    "MATCH (n)/**/DETACH/**/DELETE/**/n",
-    "MATCH (n) WITH n\u00a0MERGE (m:Item {id: 'x'})",
-    "MATCH (n) WITH n CREATE(m:Item)",
-    "MATCH (n) WITH n cReAtE (m)",
-    "MATCH (n) WITH n CHEC\u212aPOINT",  # a Kelvin sign
-    "MATCH (n) WITH n \uff33\uff25\uff34 n.id = 1",  # full-width letters
-    "MATCH (n) \u017fET n.id = 1",  # a long s
-    "MATCH (n) RETURN '\\u0027 DELETE n //'",
-    'MATCH (n) RETURN "\\U00000022 DELETE n"',
-    "MATCH (n) RETURN 'it''s' DELETE n",
-    "MATCH (n) RETURN `a`` DELETE n",
-    "MATCH (n) RETURN \"it's\" SET n.x = 'y'",
-    "MATCH (n) RETURN n /* 'open */ SET n.x = 1 // '",
-    "MATCH (n) RETURN apoc.load.json('file:///etc/passwd')",
-    "MATCH (n) RETURN gds . util . asNode (1)",
-    "MATCH (n) RETURN `read_text`('/etc/passwd')",
-    "MATCH (n) RETURN nextval('s')",
-    "MATCH (n) RETURN current_setting ('threads')",
-    "MATCH (n) RETURN file_exists /* */ ('/etc/passwd')",
-    "MATCH (n) RETURN n.id UNION CALL show_tables() RETURN *",
-    "MATCH (n) CALL { WITH n DELETE n } IN TRANSACTIONS",
-    "MATCH (n) RETURN n.id;",
-    "MATCH (n) RETURN n.id; ; CHECKPOINT",
-    "UNWIND [1] AS x LOAD FROM df RETURN *",
-    "WITH 1 AS x LOAD CSV FROM 'http://127.0.0.1/' AS line RETURN line",
-    "RETURN 1 AS x UNION ALL COPY (MATCH (n) RETURN n.id) TO 'x.csv'",
-    "match (n) foreach (x in [1] | set n.id = x)",
-    "MATCH (n) RETURN n.id \x00 DELETE n",
-    "MATCH (n) RETURN #n",
-    "MATCH (n) WHERE n.id = $`x` RETURN n",
-    "EXPLAIN\nMATCH (n) RETURN n",
-    "Item",
-    "(n) RETURN n",
-    "COMMENT ON TABLE Item IS 'x'",
-]
-
-HARMLESS = [
-    "MATCH (i:Item {id: $item}) RETURN i.id AS id",
-    "MATCH (a)-[:HAS|ALSO]->(b) RETURN a.id AS a_id, b.id AS b_id",
-    "MATCH (a:Item)-[:ALSO*1..3]->(b:Item) RETURN DISTINCT b.id AS id",
-    "MATCH (a:Item) WHERE a.name =~ 'x.*' AND NOT a.price >= 1.5e3 RETURN count(*) AS n",
-    "MATCH (a:Item) WHERE EXISTS { MATCH (a)-[:HAS]->(b) } RETURN a.id AS id",
-    "MATCH (a:Item) WITH a.id AS id, CASE WHEN a.price > 2 THEN 'dear' ELSE 'cheap' END AS band RETURN id, band",
-    "MATCH (a:Item) RETURN a.set AS x, a.load AS y, {of: a.id} AS z",
-    "MATCH (a:Item) WHERE a.name CONTAINS 'DROP TABLE; DELETE' RETURN a.id AS id /* CREATE */",
-    'MATCH (a:`SET`) WHERE a.name STARTS WITH "L\'été" RETURN a.id AS id',
-    "MATCH (a:Item)-[r]->() RETURN type(r) AS relation, count(*) AS n ORDER BY n DESC SKIP 1 LIMIT 5",
-    "UNWIND range(1, 3) AS x RETURN x % 2 AS odd, -x AS minus, x ^ 2 AS square",
-]
-
 NAMES = {"item": "`Item`", "user": "`User`", "title": "`name`", "name": "`name`", "baskets": "`B`"}
 NAMES |= {"facts": "`IS_A`|`MADE_OF`", "relations": "`IS_A`|`INTERACTED`"}
 LIBRARY = [filled(text, NAMES) for query in list_queries() for text in query.texts.values()]
 
 
-@pytest.mark.parametrize("text", HIDDEN)
+@pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
 def test_what_writes_or_reaches_out_is_refused_however_it_hides(text):
     with pytest.raises(QueryError) as caught:
-        check(text)
+        check(text, {"x"})
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", [*HARMLESS, *LIBRARY])
+def test_there_are_many_ideas_and_each_is_another():
+    texts = [*REFUSED.values(), *SNEAKED.values()]
+    assert len(set(texts)) == len(texts) >= 150
+
+
+@pytest.mark.parametrize("text", [*HONEST, *LIBRARY])
 def test_reading_is_let_through_unchanged(text):
-    assert check(text) == text
+    assert check(text, distinct_last=True) == text
+
+
+@pytest.mark.parametrize(
+    ("answers", "right"),
+    [
+        ("n.a AS a, count(DISTINCT n.b) AS b, count(*) AS n", "n.a AS a, count(*) AS n, count(DISTINCT n.b) AS b"),
+        ("n.a AS a, size(collect(DISTINCT n.b)) AS b, min(n.c) AS c", "min(n.c) AS c, collect(DISTINCT n.b) AS b, n.a"),
+        ("Sum( distinct n.b) + COUNT (n) AS x", "COUNT(n) + sum(DISTINCT n.b) AS x"),
+    ],
+)
+def test_an_aggregate_after_a_distinct_one_is_refused_where_the_engine_gets_it_wrong(answers, right):
+    with pytest.raises(QueryError, match="put aggregates of DISTINCT values last"):
+        check(f"MATCH (n) RETURN {answers}", distinct_last=True)
+    assert check(f"MATCH (n) RETURN {answers}")
+    assert check(f"MATCH (n) RETURN {right}", distinct_last=True)
+    assert check(f"MATCH (n) WITH {right.rsplit(',', 1)[0]}, 1 AS one RETURN count(*) AS n", distinct_last=True)
 
 
 @given(st.text(), st.sampled_from(sorted(DENIED)))

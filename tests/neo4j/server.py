@@ -107,11 +107,11 @@ class Server:
             self._process.wait(60)
             self._process = None
 
-    def admin(self, *arguments: str) -> str:
-        """Run neo4j-admin on the stopped server's data; its output."""
+    def admin(self, *arguments: str, cwd: Path | None = None) -> str:
+        """Run neo4j-admin on the stopped server's data, in some folder; its output."""
         self._configure()
         command = [*self._java("org.neo4j.server.startup.Neo4jAdminCommand"), *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"neo4j-admin {' '.join(arguments[:2])} failed: {(done.stdout + done.stderr)[-2_000:]}")
         return done.stdout

@@ -1,0 +1,268 @@
+"""Fine-tune the text encoder on a shop's pairs; the outcome is a folder like any other encoder's.
+
+    encoder/<digest>/            the tuned model as sentence-transformers saves it; complete when it has this name
+    encoder/<digest>.json        what was measured on the way
+    encoder/<digest>.part/       checkpoints of a run that is not finished; it resumes from them
+    encoder/tensorboard/         its scalars
+
+The digest is over everything the weights follow from: texts, pairs, settings, seed and the weights it starts with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from ..config import EncoderSection
+from ..errors import CatalographError, MissingExtraError
+from .cache import text_digests
+from .drift import forgetting, similarities
+from .pairs import TextPairs
+from .transformer import load_model, quiet, reduced, vectors_of
+from .ways import backbone, merge, prepare, trained_parameters
+from .weights import resolve
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Say = Callable[[str], None]
+Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative, or numbers: score, how close a pair is
+LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the encoder learns from.
+
+    texts: rows the pairs mean, the items' first. pairs: kind -> pairs. negatives: kind -> int64 [n], an item row beside
+    each pair that should stay away; for some kinds.
+    """
+
+    texts: Sequence[str]
+    pairs: Mapping[str, TextPairs]
+    negatives: Mapping[str, np.ndarray]
+
+    def columns(self) -> dict[str, Columns]:
+        """kind -> columns of the pairs; those of equal or empty texts teach nothing and go."""
+        blank = np.array([not text.strip() for text in self.texts], bool)
+        _, same = np.unique(np.asarray(self.texts, object).astype(str), return_inverse=True)
+        found = {}
+        for kind, pairs in self.pairs.items():
+            sides = {"anchor": pairs.anchor, "positive": pairs.positive}
+            if kind in self.negatives:
+                sides["negative"] = self.negatives[kind]
+            keep = ~np.any([blank[rows] for rows in sides.values()], axis=0) & (
+                same[pairs.anchor] != same[pairs.positive]
+            )
+            columns: Columns = {side: [self.texts[row] for row in rows[keep]] for side, rows in sides.items()}
+            if pairs.grade is not None:
+                columns["score"] = pairs.grade[keep].tolist()
+            if keep.any():
+                found[kind] = columns
+        return found
+
+    def digest(self) -> str:
+        """Over texts and pairs."""
+        digest = hashlib.sha256(text_digests(self.texts).tobytes())
+        for kind, pairs in sorted(self.pairs.items()):
+            digest.update(kind.encode())
+            none = np.empty(0)
+            for part in (pairs.anchor, pairs.positive, self.negatives.get(kind, none), pairs.grade):
+                digest.update((none if part is None else np.ascontiguousarray(part)).tobytes() + b"|")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Check:
+    """The validation metric that picks a checkpoint. score: unit vectors float32 [text, dim] of `texts` -> the higher
+    the better. digest: of what it is computed from."""
+
+    texts: Sequence[str]
+    score: Callable[[np.ndarray], float]
+    digest: str
+
+
+def tune(
+    lessons: Lessons,
+    section: EncoderSection,
+    check: Check,
+    *,
+    folder: Path,
+    device: str = "cpu",
+    seed: int = 0,
+    progress: bool = False,
+    say: Say = lambda _: None,
+) -> Path:
+    """The folder of the tuned encoder: made by an earlier call with the same inputs, or now.
+
+    Where no checkpoint is better on `check` than the encoder it started from, it is that encoder again.
+
+    Raises:
+        MissingExtraError: the extra `finetune` is not installed.
+        ConfigError: the model cannot be loaded, or not be tuned this way.
+        CatalographError: there is no pair to learn from.
+    """
+    name = _name(lessons, section, check, seed)
+    place, part = folder / name, folder / f"{name}.part"
+    if place.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+        return place
+    _require_libraries()
+    columns, start = lessons.columns(), time.perf_counter()
+    if not columns:
+        raise CatalographError("no two texts to learn from; set encoder.finetune.way = 'none'")
+    part.mkdir(parents=True, exist_ok=True)
+    measured = [
+        _one_run(
+            columns,
+            section,
+            check,
+            part / f"run-{n}",
+            folder / "tensorboard" / f"{name}-{n}",
+            device,
+            seed + n,
+            progress,
+        )
+        for n in range(section.finetune.runs)
+    ]
+    model, width = _fresh(section, device)
+    before, general = (
+        _value(model, section, check),
+        similarities(lambda t: vectors_of(model, list(t), section.batch_size)),
+    )
+    start_weights = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(_mean([load_file(part / f"run-{n}" / "tuned.safetensors") for n in range(len(measured))]))
+    after = _value(model, section, check)
+    if after <= before:
+        say(f"validation NDCG@10 {before:.4f} before tuning, {after:.4f} after it; the encoder stays as it was")
+        model.load_state_dict(start_weights)
+    report = {
+        "way": section.finetune.way,
+        "pairs": {kind: len(texts["anchor"]) for kind, texts in columns.items()},
+        "trained_parameters": measured[0]["trained_parameters"],
+        "checks": [run["checks"] for run in measured],
+        "before": before,
+        "after": after,
+        "forgetting": forgetting(general, similarities(lambda t: vectors_of(model, list(t), section.batch_size))),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    _publish(model, width, part, place, report)
+    say(told(report))
+    return place
+
+
+def told(report: Mapping[str, Any]) -> str:
+    """A report of :func:`tune` in one line."""
+    forgot, pairs = report["forgetting"], sum(report["pairs"].values())
+    return (
+        f"{report['way']}, {pairs:,} pairs, {report['trained_parameters']:,} weights; validation NDCG@10 "
+        f"{report['before']:.4f} to {report['after']:.4f}; general texts: gap {forgot['gap_before']:.2f} to "
+        f"{forgot['gap_after']:.2f}, rank correlation {forgot['rank_correlation']:.2f}"
+    )
+
+
+def _name(lessons: Lessons, section: EncoderSection, check: Check, seed: int) -> str:
+    settings = section.model_dump(mode="json", include={"finetune", "keep_layers", "max_tokens"})
+    parts = [lessons.digest(), check.digest, settings, seed, resolve(section.model).digest]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require_libraries() -> None:
+    missing = [library for library in LIBRARIES if find_spec(library) is None]
+    if missing:
+        raise MissingExtraError(f"fine-tuning needs {', '.join(missing)}: pip install 'catalograph[finetune]'")
+
+
+def _fresh(section: EncoderSection, device: str) -> tuple[SentenceTransformer, int | None]:
+    """The encoder to start from, and how many tokens it is for when it is not learning."""
+    model = load_model(resolve(section.model), section, device)
+    width = model.max_seq_length
+    model.max_seq_length = min(section.finetune.max_tokens, width or section.finetune.max_tokens)
+    return model, width
+
+
+def _one_run(
+    columns: Mapping[str, Columns],
+    section: EncoderSection,
+    check: Check,
+    part: Path,
+    logs: Path,
+    device: str,
+    seed: int,
+    progress: bool,
+) -> dict[str, Any]:
+    """Train once; the merged weights stand in `part`/tuned.safetensors, what was measured beside them."""
+    from .training import train  # noqa: PLC0415  heavy
+
+    done = part / "done.json"
+    if done.is_file():
+        return dict(json.loads(done.read_text(encoding="utf-8")))
+    part.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        model, _ = _fresh(section, device)
+        if device == "cpu":  # three times as fast there: the fused attention's backward pass is slow for short texts
+            backbone(model).model.set_attn_implementation("eager")
+        prepare(model, section.finetune)
+        count = trained_parameters(model)
+        checks = train(
+            model,
+            columns,
+            section.finetune,
+            folder=part,
+            logs=logs,
+            check=lambda: _value(model, section, check),
+            device=device,
+            seed=seed,
+            progress=progress,
+        )
+        merge(model, section.finetune)
+    weights = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, part / "tuned.safetensors")
+    for checkpoint in part.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    found = {"trained_parameters": count, "checks": checks}
+    half = done.with_suffix(".half")
+    half.write_text(json.dumps(found), encoding="utf-8")
+    os.replace(half, done)
+    return found
+
+
+def _value(model: SentenceTransformer, section: EncoderSection, check: Check) -> float:
+    """The validation metric now."""
+    with reduced(str(model.device)):
+        return check.score(vectors_of(model, list(check.texts), section.batch_size))
+
+
+def _mean(runs: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The average of several runs' weights (Wortsman et al. 2022); counters are alike in all."""
+    if len(runs) == 1:
+        return runs[0]
+    return {
+        key: torch.stack([run[key] for run in runs]).mean(0) if value.is_floating_point() else value
+        for key, value in runs[0].items()
+    }
+
+
+def _publish(model: SentenceTransformer, width: int | None, part: Path, place: Path, report: Mapping[str, Any]) -> None:
+    """Save the model beside its place, rename it in, and clear away what led to it."""
+    model.max_seq_length = width
+    with quiet():
+        model.to("cpu").save_pretrained(str(part / "model"), create_model_card=False)
+    half = part / "report.json"
+    half.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    os.replace(half, place.with_name(place.name + ".json"))
+    os.replace(part / "model", place)
+    shutil.rmtree(part)

@@ -1,0 +1,103 @@
+"""What the text encoder is taught, and what it is checked on, without a look at what the scoring model is fitted on.
+
+The head learns how far to trust the text term from folds of the training part. An encoder that had seen those folds'
+hidden purchases would look better there than it is, so pairs come from :func:`.folds.before_folds` alone, and one
+encoder serves every fold and the final model alike (docs/decisions/0008-tune-before-the-folds.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from ..config import ShopConfig
+from ..encoders import pairs as teach
+from ..encoders.finetune import Check, Lessons
+from ..kg.log import InteractionLog
+from ..kg.snapshot import Snapshot
+from ..loaders.catalogue import Catalogue
+from .evidence import DAY_MS, Relation, histories_of
+from .folds import Fold, before_folds, training_folds
+from .metrics import rank_metrics
+from .profiles import profiles_of
+from .topk import search
+
+CHECK_USERS, CHECK_ITEMS = 2_000, 20_000  # at most, of a check: it is repeated while the encoder learns
+
+
+def lessons_of(
+    texts: Sequence[str],
+    encoded: Callable[[], np.ndarray],
+    log: InteractionLog,
+    relations: Sequence[Relation],
+    catalogue: Catalogue,
+    snapshot: Snapshot,
+    config: ShopConfig,
+    seed: int,
+) -> tuple[Lessons, Check]:
+    """Pairs from the events before the folds, and a check on the oldest fold.
+
+    texts: of the items, in row order. encoded: gives their unit vectors float32 [item, dim] by the encoder before it is
+    tuned; asked only where hard negatives are wanted. log: training.
+    """
+    settings, label = config.encoder.finetune, catalogue.item_label
+    folds = training_folds(log, config.split, config.model.folds)
+    known = before_folds(log, config.split, config.model.folds)
+    most, kinds = settings.steps * settings.batch_size, set(settings.learn_from)
+    table, found = list(texts), {}
+    if "users" in kinds:
+        found["users"] = teach.of_users(known, most=most, seed=seed)
+    if "baskets" in kinds:
+        found["baskets"] = teach.of_baskets(known, most=most, seed=seed)
+    if "attributes" in kinds:
+        unused = catalogue.derived | {name for name, relation in config.relations.items() if not relation.use}
+        names, pairs = teach.of_attributes(snapshot, label, frozenset(unused), len(table))
+        table, found["attributes"] = table + names, pairs.drawn(most, seed)
+    if "queries" in kinds and catalogue.searches is not None:
+        asked = catalogue.searches
+        if folds and folds[-1].now is not None and "at" in asked.column_names:
+            asked = asked.filter(asked["at"].to_numpy() < folds[-1].now * DAY_MS)
+        rows = snapshot.ids[label].rows(asked["item"].to_pylist())
+        judged = asked["relevance"].to_numpy() if "relevance" in asked.column_names else None
+        names, pairs = teach.of_queries(asked["query"].to_pylist(), rows, len(table), judged)
+        table, found["queries"] = table + names, pairs.drawn(most, seed)
+    if "text" in kinds or sum(map(len, found.values())) < len(texts):  # too little happened here yet
+        own = np.arange(len(texts))
+        pairs = teach.TextPairs(own + len(table), own)
+        table, found["text"] = table + teach.noised(texts, seed=seed), pairs.drawn(most, seed)
+    negatives = {}
+    if settings.hard_negatives:
+        around = teach.Neighbourhood.of(known, encoded(), [r.members for r in relations if r.links is None])
+        negatives = {
+            kind: around.negatives(pairs.anchor, seed=seed)
+            for kind, pairs in found.items()
+            if kind in ("users", "baskets")
+        }
+    found = {kind: pairs for kind, pairs in found.items() if len(pairs)}
+    return Lessons(table, found, negatives), _check(texts, known, folds[-1] if folds else None)
+
+
+def _check(texts: Sequence[str], known: InteractionLog, fold: Fold | None) -> Check:
+    """NDCG@10 of profile · M(s) for users of `fold`, their history being what is `known` before all folds."""
+    histories = histories_of(known)
+    if fold is None:
+        return Check((), lambda _: 0.0, "")
+    users = np.sort(fold.users[np.isin(fold.users, histories.user)][:CHECK_USERS])
+    profiles, held_out = profiles_of(histories)["uniform"][users], fold.held_out[users]
+    own, some = histories.matrix()[users], np.arange(len(texts))
+    if len(texts) > CHECK_ITEMS:
+        wanted = np.union1d(held_out.indices, profiles.indices)
+        filled = np.random.default_rng(7).permutation(np.setdiff1d(some, wanted))
+        some = np.sort(np.concatenate([wanted, filled[: max(CHECK_ITEMS - len(wanted), 0)]]))
+        profiles, held_out, own = (sp.csr_matrix(matrix[:, some]) for matrix in (profiles, held_out, own))
+
+    def score(vectors: np.ndarray) -> float:
+        items, _ = search(np.asarray(profiles @ vectors, np.float32), vectors, 10, hidden=own)
+        return float(rank_metrics(items, held_out, 10).ndcg.mean()) if len(users) else 0.0
+
+    parts = (users, some, profiles.indptr, profiles.indices, held_out.indptr, held_out.indices)
+    digest = hashlib.sha256(b"|".join(np.ascontiguousarray(part, np.int64).tobytes() for part in parts)).hexdigest()
+    return Check([texts[row] for row in some.tolist()], score, digest)

@@ -1,0 +1,495 @@
+"""Fine-tuning: where pairs come from and where not, what it brings together, when it is done again, how it resumes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shops import SHOP, make_shop
+from tiny import tiny_bert
+
+from catalograph import Recommender
+from catalograph.config import EncoderSection, FinetuneSection, SplitSection, load_config
+from catalograph.encoders import finetune, pairs, training, weights
+from catalograph.encoders.drift import ALIKE, UNLIKE
+from catalograph.encoders.finetune import Check, Lessons, tune
+from catalograph.encoders.pairs import Neighbourhood, TextPairs, noised, of_baskets, of_queries, of_users
+from catalograph.encoders.transformer import encode
+from catalograph.errors import CatalographError, ConfigError, MissingExtraError
+from catalograph.kg.log import InteractionLog
+from catalograph.loaders.load import load_catalogue
+from catalograph.pipeline import build_world, open_workshop, rebuild
+from catalograph.scoring.folds import before_folds, training_folds
+
+GROUPS, WORDS, ITEMS = 4, 6, 48  # items of a group share customers, and each has two of the group's six words
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """(encoder folder, texts, group): no two words of a group are alike to the encoder before it is tuned."""
+    random = np.random.default_rng(0)
+    group = np.arange(ITEMS) % GROUPS
+    texts = [" ".join(f"g{g}w{w}" for w in random.choice(WORDS, 2, replace=False)) for g in group]
+    words = [f"g{g}w{w}" for g in range(GROUPS) for w in range(WORDS)]
+    return tiny_bert(tmp_path_factory.mktemp("tiny"), words), texts, group
+
+
+def log_of(users, items, n_items=ITEMS, **columns):
+    return InteractionLog(int(max(users)) + 1, n_items, np.array(users), np.array(items), **columns)
+
+
+def planted_lessons(texts, group, taught):
+    """Pairs of users who each love one group, from the items `taught` alone."""
+    random = np.random.default_rng(1)
+    users = np.repeat(np.arange(60), 5)
+    items = np.array([random.choice(np.flatnonzero((group == u % GROUPS) & taught)) for u in users])
+    found = of_users(log_of(users, items, position=np.arange(len(users))), most=2_000, seed=0)
+    return Lessons(texts, {"users": found}, {})
+
+
+def alike(vectors, texts, group):
+    """bool [item]: is the nearest of the items that share no word with it of its group?"""
+    scores = vectors @ vectors.T
+    words = [set(text.split()) for text in texts]
+    scores[[[bool(one & other) for other in words] for one in words]] = -2
+    return group[scores.argmax(1)] == group
+
+
+def planted_check(texts, group):
+    """A check that looks at the first half of the items alone."""
+    return Check(texts[:24], lambda vectors: float(alike(vectors, texts[:24], group[:24]).mean()), "half")
+
+
+def section_of(folder, **settings):
+    quick = {"way": "full", "steps": 24, "batch_size": 16, "learning_rate": 3e-3, "checks": 3, "patience": 9}
+    return EncoderSection(model=str(folder), finetune=FinetuneSection(**(quick | settings)))
+
+
+@pytest.fixture
+def taught(planted, tmp_path):
+    """A call of `tune` on the planted items, with other settings as wished."""
+    folder, texts, group = planted
+
+    def call(place=tmp_path / "encoder", seed=0, **settings):
+        lessons = planted_lessons(texts, group, np.arange(ITEMS) < 36)
+        return tune(lessons, section_of(folder, **settings), planted_check(texts, group), folder=place, seed=seed)
+
+    return call
+
+
+def test_neighbours_in_a_history_are_pairs_and_nobody_else():
+    log = log_of([0, 0, 0, 1, 1], [3, 5, 7, 9, 11], position=np.array([0, 1, 2, 0, 1]))
+    found = of_users(log, most=99, seed=0)
+    assert {frozenset(pair) for pair in zip(found.anchor, found.positive, strict=True)} == {
+        frozenset({3, 5}), frozenset({5, 7}), frozenset({3, 7}), frozenset({9, 11}),
+    }  # fmt: skip
+    long = of_users(log_of([0] * 20, range(20), position=np.arange(20)), most=999, seed=0)
+    assert np.abs(long.anchor - long.positive).max() == pairs.REACH
+
+
+def test_nearer_events_are_drawn_more_often():
+    log = log_of(np.repeat(np.arange(400), 6), np.tile(np.arange(6), 400), position=np.tile(np.arange(6), 400))
+    found = of_users(log, most=1_000, seed=0)
+    gaps = np.bincount(np.abs(found.anchor - found.positive), minlength=6)[1:]
+    offered = np.array([5, 4, 3, 2, 1])
+    assert (np.diff(gaps / offered) < 0).all()
+
+
+def test_baskets_keep_to_themselves_and_need_to_be_there():
+    log = log_of([0] * 6, range(6), basket=np.array([0, 0, 0, 1, 1, 2]), position=np.arange(6))
+    found = of_baskets(log, most=99, seed=0)
+    assert all((a < 3) == (b < 3) and 5 not in (a, b) for a, b in zip(found.anchor, found.positive, strict=True))
+    assert len(found) == 4
+    assert not len(of_baskets(log_of([0, 0], [1, 2]), most=9, seed=0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60), st.integers(0, 20))
+def test_pairs_are_capped_seeded_and_of_two_items_of_one_user(events, most):
+    users, items = (np.array(column) for column in zip(*sorted(events), strict=True))
+    log = log_of(users, items, 10)
+    found, again = (of_users(log, most=most, seed=3) for _ in range(2))
+    assert len(found) <= most
+    assert np.array_equal(found.anchor, again.anchor)
+    assert np.array_equal(found.positive, again.positive)
+    owned = {user: set(items[users == user]) for user in users}
+    for pair in zip(found.anchor, found.positive, strict=True):
+        assert pair[0] != pair[1]
+        assert any(set(pair) <= own for own in owned.values())
+
+
+def test_labelled_no_is_no_pair():
+    log = log_of([0, 0, 0], [1, 2, 3], label=np.array([1, 0, 1], np.int8))
+    found = of_users(log, most=9, seed=0)
+    assert set(zip(found.anchor, found.positive, strict=True)) <= {(1, 3), (3, 1)}
+
+
+def test_equal_queries_are_one_text():
+    texts, found = of_queries(["red mug", "lamp", "red mug"], np.array([4, 5, 6]), first_row=100)
+    assert texts == ["lamp", "red mug"]
+    assert found.anchor.tolist() == [101, 100, 101]
+    assert found.positive.tolist() == [4, 5, 6]
+
+
+def test_hard_negatives_are_alike_and_never_taken_together():
+    random, n_items = np.random.default_rng(0), 120
+    group = np.arange(n_items) % GROUPS
+    vectors = np.eye(GROUPS, dtype=np.float32)[group]
+    users, items = np.repeat(np.arange(30), 3), random.integers(0, n_items, 90)
+    log = log_of(users, items, n_items)
+    around = Neighbourhood.of(log, vectors, [sp.csr_matrix(vectors)])
+    anchor = np.repeat(np.arange(n_items), 20)
+    found = around.negatives(anchor, seed=0)
+    together = {(a, b) for user in range(30) for a in items[users == user] for b in items[users == user]}
+    assert not together & set(zip(anchor.tolist(), found.tolist(), strict=True))
+    assert (group[found] == group[anchor]).mean() > 0.95
+    assert (found != anchor).all()
+    assert (group[Neighbourhood.of(log, vectors, []).negatives(anchor, seed=0)] == group[anchor]).mean() > 0.95
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=80), st.integers(0, 5))
+def test_noise_keeps_at_least_a_word(text, seed):
+    (found,) = noised([text], seed=seed)
+    assert bool(found.split()) == bool(text.split())
+    assert len(found.split()) <= len(text.split())
+    assert noised([text], seed=seed) == [found]
+
+
+def every_fold(log, split):
+    return training_folds(log, split, 2), before_folds(log, split, 2)
+
+
+@pytest.mark.parametrize("method", ["random", "last", "time"])
+def test_what_is_before_the_folds_is_held_out_by_none(method):
+    random = np.random.default_rng(0)
+    users = np.sort(random.integers(0, 30, 400))
+    at = 86_400_000 * random.integers(0, 100, 400)
+    order = np.lexsort((at, users))
+    when = {} if method == "random" else {"at": at[order]} if method == "time" else {"position": np.arange(400)}
+    log = log_of(users, random.integers(0, ITEMS, 400), **when)
+    moment = {"at": "1970-04-11"} if method == "time" else {}
+    split = SplitSection(method=method, period_days=20, **moment)
+    folds, known = every_fold(log, split)
+    events = set(zip(known.user.tolist(), known.item.tolist(), strict=True))
+    assert len(folds) == 2
+    assert events
+    for fold in folds:
+        assert not events & set(zip(*(axis.tolist() for axis in fold.held_out.nonzero()), strict=True))
+
+
+def test_texts_that_share_customers_come_together_even_unseen_ones(planted, taught):
+    folder, texts, group = planted
+    before = encode(texts, section_of(folder), cache=None)
+    after = encode(texts, section_of(taught(steps=60)), cache=None)
+    unseen = np.arange(ITEMS) >= 36  # no pair had them; their words were taught by others
+    assert alike(before, texts, group).mean() < 0.5
+    assert alike(after, texts, group)[~unseen].mean() > 0.9
+    assert alike(after, texts, group)[unseen].mean() > 0.9
+
+
+@pytest.mark.parametrize("way", ["lora", "adalora", "adapter"])
+def test_small_ways_train_little_and_leave_a_plain_model(taught, planted, way):
+    place = taught(way=way, learning_rate=0.02, rank=4)
+    report = json.loads(place.with_suffix(".json").read_text())
+    assert (
+        0
+        < report["trained_parameters"]
+        < sum(p.numel() for p in torch.nn.ModuleList([_model(planted[0])]).parameters())
+    )
+    assert not list(place.glob("adapter*"))
+    assert encode(planted[1][:2], section_of(place), cache=None).shape == (2, 32)
+    assert weights.resolve(str(place)).digest != weights.resolve(str(planted[0])).digest
+
+
+def _model(folder):
+    from transformers import AutoModel  # noqa: PLC0415
+
+    return AutoModel.from_pretrained(folder)
+
+
+def test_only_the_last_layers_move(taught, planted):
+    before, after = _model(planted[0]).state_dict(), _model(taught(layers=1, steps=6)).state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("encoder.layer.1.") for name in moved)
+    with pytest.raises(ConfigError, match="the model has 2 layers"):
+        taught(layers=3)
+
+
+def test_equal_inputs_are_tuned_once_and_equal_weights_have_one_digest(taught, tmp_path, monkeypatch):
+    first, other = taught(steps=6), taught(place=tmp_path / "elsewhere", steps=6)
+    assert weights.resolve(str(first)).digest == weights.resolve(str(other)).digest
+    assert sorted(place.name for place in first.parent.glob("*.part")) == []
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("tuned again"))
+    assert taught(steps=6) == first
+
+
+@pytest.mark.parametrize("change", ["seed", "setting", "text", "pairs", "check", "weights"])
+def test_what_decides_the_weights_decides_the_name(planted, change, tmp_path):
+    folder, texts, group = planted
+    lessons, check = planted_lessons(texts, group, np.ones(ITEMS, bool)), planted_check(texts, group)
+    name = finetune._name(lessons, section_of(folder), check, 0)
+    changed = {
+        "seed": lambda: (lessons, section_of(folder), check, 1),
+        "setting": lambda: (lessons, section_of(folder, dropout=0.1), check, 0),
+        "text": lambda: (Lessons([*texts[:-1], "new"], lessons.pairs, {}), section_of(folder), check, 0),
+        "pairs": lambda: (
+            Lessons(texts, {"users": lessons.pairs["users"].drawn(50, 0)}, {}),
+            section_of(folder),
+            check,
+            0,
+        ),
+        "check": lambda: (lessons, section_of(folder), Check(texts, check.score, "other"), 0),
+        "weights": lambda: (lessons, section_of(tiny_bert(tmp_path, ["other"])), check, 0),
+    }
+    assert finetune._name(*changed[change]()) != name
+    assert finetune._name(lessons, section_of(folder), check, 0) == name
+
+
+def test_an_encoder_that_got_worse_stays_as_it_was(planted, tmp_path):
+    folder, texts, group = planted
+    calls = []
+    spoiled = Check(texts, lambda _: -len(calls) if calls.append(0) is None else 0, "worse each time")
+    told = []
+    lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
+    place = tune(lessons, section_of(folder, steps=6), spoiled, folder=tmp_path, say=told.append)
+    np.testing.assert_allclose(
+        encode(texts, section_of(place), cache=None), encode(texts, section_of(folder), cache=None), atol=1e-6
+    )
+    assert "stays as it was" in told[0]
+
+
+def test_several_runs_are_averaged(taught):
+    one, two = (_model(taught(steps=4, seed=seed)).state_dict() for seed in (0, 1))
+    both = _model(taught(steps=4, runs=2)).state_dict()
+    name = "encoder.layer.0.output.dense.weight"
+    torch.testing.assert_close(both[name], (one[name] + two[name]) / 2)
+
+
+def test_batches_larger_than_memory_learn_the_same(taught, planted):
+    name = "encoder.layer.0.output.dense.weight"
+    start = _model(planted[0]).state_dict()[name]
+    whole, cached = (_model(taught(steps=4, mini_batch=size)).state_dict()[name] for size in (0, 4))
+    assert (whole - cached).abs().mean() < 0.1 * (whole - start).abs().mean()
+
+
+def test_hard_negatives_and_several_kinds_are_taught_together(planted, tmp_path):
+    folder, texts, group = planted
+    lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
+    found = lessons.pairs["users"].drawn(60, 0)
+    away = (found.anchor + 1) % ITEMS
+    names = [f"g{g}w0" for g in range(GROUPS)]
+    facts = TextPairs(np.arange(ITEMS), ITEMS + group)
+    both = Lessons(
+        [*texts, *names, ""],
+        {"users": found, "attributes": facts, "none": TextPairs(facts.anchor, np.full(ITEMS, ITEMS + 4))},
+        {"users": away},
+    )
+    assert set(both.columns()) == {"users", "attributes"}
+    assert set(both.columns()["users"]) == {"anchor", "positive", "negative"}
+    place = tune(both, section_of(folder, steps=8), planted_check(texts, group), folder=tmp_path)
+    assert json.loads(place.with_suffix(".json").read_text())["pairs"].keys() == {"users", "attributes"}
+
+
+def test_judged_pairs_are_put_in_the_order_of_their_grades(planted, tmp_path):
+    folder, texts, group = planted
+    random = np.random.default_rng(0)
+    one, other = random.integers(0, ITEMS, (2, 400))
+    grade = np.where(group[one] == group[other], 3.0, 1.0)
+    lessons = Lessons(texts, {"queries": TextPairs(one, other, grade)}, {})
+    place = tune(lessons, section_of(folder, steps=40), planted_check(texts, group), folder=tmp_path)
+    vectors = encode(texts, section_of(place), cache=None)
+    cosine = (vectors[one] * vectors[other]).sum(1)[one != other]
+    alike_, apart = (cosine[grade[one != other] == value] for value in (3.0, 1.0))
+    assert np.median(alike_) > np.quantile(apart, 0.9)
+
+
+def test_scalars_are_logged_and_stdout_stays_clean(planted, tmp_path, capfd):
+    folder, texts, group = planted
+    lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
+    tune(lessons, section_of(folder, steps=12), planted_check(texts, group), folder=tmp_path, progress=True)
+    assert capfd.readouterr().out == ""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
+
+    (run,) = (tmp_path / "tensorboard").iterdir()
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert {"train/loss", "eval/ndcg@10", "train/learning_rate"} <= set(events.Tags()["scalars"])
+
+
+def test_nothing_to_learn_from_is_one_line(planted, tmp_path):
+    folder, texts, group = planted
+    nothing = Lessons(texts, {"users": TextPairs(np.empty(0, np.int64), np.empty(0, np.int64))}, {})
+    with pytest.raises(CatalographError, match="no two texts to learn from"):
+        tune(nothing, section_of(folder), planted_check(texts, group), folder=tmp_path)
+
+
+def test_a_missing_library_names_the_extra(taught, monkeypatch):
+    monkeypatch.setattr(finetune, "find_spec", lambda name: None if name == "peft" else object())
+    with pytest.raises(MissingExtraError, match=r"needs peft: pip install 'catalograph\[finetune\]'"):
+        taught()
+
+
+def test_general_sentences_are_all_different():
+    texts = [text for pair in ALIKE for text in pair]
+    assert len(set(texts)) == len(texts)
+    assert not {*ALIKE} & {*UNLIKE}
+
+
+TUNED_ELSEWHERE = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+import numpy as np
+import torch
+import test_finetune as t
+torch.set_num_threads(1)
+texts = open(sys.argv[3], encoding="utf-8").read().split("\\n")
+group = np.arange(t.ITEMS) % t.GROUPS
+lessons = t.planted_lessons(texts, group, np.ones(t.ITEMS, bool))
+t.tune(lessons, t.section_of(sys.argv[2], **t.LONG), t.planted_check(texts, group), folder=t.Path(sys.argv[4]))
+"""
+LONG = {"steps": 40, "checks": 20, "patience": 99, "dropout": 0.1, "way": "lora"}
+
+
+def test_killed_it_resumes_to_the_same_weights(planted, tmp_path):
+    folder, texts, group = planted
+    (tmp_path / "texts").write_text("\n".join(texts), encoding="utf-8")
+    place = tmp_path / "encoder"
+    command = [
+        sys.executable,
+        "-c",
+        TUNED_ELSEWHERE,
+        str(Path(__file__).parent),
+        str(folder),
+        str(tmp_path / "texts"),
+        str(place),
+    ]
+    running = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    while running.poll() is None and not list(place.glob("*.part/run-0/checkpoint-*/whole")):
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    _, error = running.communicate()
+    assert running.returncode == -signal.SIGKILL, error.decode()
+    (part,) = place.glob("*.part")
+    resumed_at = max(training._step(found.parent) for found in part.glob("run-0/checkpoint-*/whole"))
+    assert 0 < resumed_at < LONG["steps"]
+    torn = part / "run-0" / f"checkpoint-{LONG['steps']}"  # as a kill in the middle of writing leaves it
+    torn.mkdir()
+    lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
+    resumed = tune(lessons, section_of(folder, **LONG), planted_check(texts, group), folder=place)
+    whole = tune(lessons, section_of(folder, **LONG), planted_check(texts, group), folder=tmp_path / "at-once")
+    assert resumed.name == whole.name
+    assert weights.resolve(str(resumed)).digest == weights.resolve(str(whole)).digest
+    assert not torn.exists()
+
+
+TUNED_SHOP = SHOP.replace("[gnn]", '[encoder]\nmodel = "MODEL"\nfinetune = "full"\n[gnn]').replace(
+    "epochs = 1", 'model = "none"'
+)
+
+
+@pytest.fixture(scope="module")
+def tuned_shop(tmp_path_factory):
+    """shop.toml of the planted shop, its encoder tuned for a few steps."""
+    folder = tmp_path_factory.mktemp("tuned")
+    words = ["mugs", "lamps", "toys", "garden", "number", *map(str, range(40))]
+    text = TUNED_SHOP.replace("MODEL", str(tiny_bert(folder / "bert", words)))
+    text = text.replace(
+        'finetune = "full"',
+        'finetune = { way = "full", steps = 20, batch_size = 16, checks = 2, learning_rate = 0.003 }',
+    )
+    return make_shop(folder / "shop", toml=text)
+
+
+def run(toml, out, **options):
+    lines = []
+    result = rebuild(open_workshop(toml, out=out, device="cpu", say=lines.append, **options))
+    return result, lines
+
+
+def test_the_stage_stands_between_export_and_encode_and_is_skipped_when_unchanged(tuned_shop, tmp_path):
+    out = tmp_path / "build"
+    _, lines = run(tuned_shop, out)
+    stages = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert stages[:5] == ["load", "graph", "export", "tune", "encode"]
+    _, lines = run(tuned_shop, out)
+    assert [line.split()[0] for line in lines] == [*stages[:5], "train", "evaluate", "publish"]
+    assert all(line.endswith("unchanged, skipped") for line in lines)
+    tuned_shop.write_text(tuned_shop.read_text().replace("pool_size = 20", "pool_size = 21"))
+    _, lines = run(tuned_shop, out)
+    assert any(line.startswith("tune") and "unchanged" in line for line in lines)
+    named = Recommender.load(out).bundle.encoder
+    assert named["digest"] == weights.resolve(str(out / named["model"])).digest
+
+
+def test_a_bundle_encodes_new_texts_with_its_own_encoder_wherever_it_lies(tuned_shop, tmp_path):
+    run(tuned_shop, tmp_path / "build")
+    (tmp_path / "build").rename(tmp_path / "moved")
+    shop = Recommender.load(tmp_path / "moved")
+    names = shop.bundle.items["name"].to_pylist()
+    np.testing.assert_allclose(shop.encode(names), shop.bundle.text, atol=1e-5)
+    assert shop.encode(["Lamps number 99"]).shape == (1, 32)
+    packaged = encode(names, load_config(tuned_shop).encoder, cache=None)
+    assert np.abs(packaged - shop.bundle.text).max() > 1e-3
+    tokens = tmp_path / "moved" / shop.bundle.encoder["model"] / "config.json"
+    tokens.write_text(tokens.read_text().replace("32", "33", 1))
+    with pytest.raises(CatalographError, match="not the one of this version"):
+        shop.encode(names)
+
+
+def test_encoders_no_bundle_names_make_room(tuned_shop, tmp_path):
+    for seed in range(4):
+        run(tuned_shop, tmp_path, seed=seed)
+    named = {Recommender.load(tmp_path).bundle.encoder["model"]}
+    kept = {f"encoder/{place.name}" for place in (tmp_path / "encoder").glob("*") if (place / "modules.json").is_file()}
+    assert named < kept
+    assert len(kept) == 3
+
+
+def test_events_the_folds_hold_out_teach_nothing(tuned_shop, tmp_path, monkeypatch):
+    seen = []
+
+    def taught(lessons, section, check, **_):
+        seen.append((lessons.digest(), check.digest))
+        return Path(section.model)
+
+    monkeypatch.setattr("catalograph.pipeline.tune", taught)
+    toml = make_shop(tmp_path / "shop", toml=tuned_shop.read_text())
+    build_world(open_workshop(toml, out=tmp_path / "build", store="memory:"))
+    sales = toml.parent / "sales.csv"
+    rows = sales.read_text().splitlines()
+    for n, row in enumerate(rows):
+        user, item, at, quantity = row.split(",")
+        if "2024-02-21" <= at < "2024-04-01":  # the periods of the two folds
+            rows[n] = f"{user},i{(int(item[1:]) + 1) % 40:02},{at},{quantity}"
+    sales.write_text("\n".join(rows) + "\n")
+    build_world(open_workshop(toml, out=tmp_path / "build", store="memory:"))
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] != seen[1][1]
+
+
+def test_searches_are_read_checked_and_cut_in_time(tmp_path):
+    text = SHOP + '[search]\nfile = "clicks.csv"\nitem = "item"\ntime = "at"\nrelevance = "fit"\n'
+    toml = make_shop(tmp_path, toml=text)
+    rows = ["query,item,at,fit", "mug,i01,2024-02-01,3", "lamp,i02,2024-02-02,1", "late,i03,2024-04-02,3"]
+    (tmp_path / "clicks.csv").write_text("\n".join(rows) + "\n")
+    assert load_catalogue(load_config(toml)).searches.select(["query", "item", "relevance"]).to_pylist() == [
+        {"query": "mug", "item": "i01", "relevance": 3.0},
+        {"query": "lamp", "item": "i02", "relevance": 1.0},
+    ]
+    (tmp_path / "clicks.csv").write_text("\n".join([*rows, "x,i99,2024-02-01,3"]) + "\n")
+    with pytest.raises(CatalographError, match="row 4, column 'item': 'i99' is no item of the shop"):
+        load_catalogue(load_config(toml))
+    toml.write_text(text.replace('time = "at"\nrelevance', "relevance"))
+    with pytest.raises(ConfigError, match=r"\[search\] needs time"):
+        load_catalogue(load_config(toml))
