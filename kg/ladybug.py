@@ -180,17 +180,17 @@ class LadybugStore:
         with self._locked():
             self.close()  # another process may have changed the graph since we opened it
             check_publication(publication, self.schema())
-            before = self._lists()
+            published, before = self.published(), self._lists()
             lists = {
                 key: renewed(before.get(key, TABLE.empty_table()), ranked, publication.version)
                 for key, ranked in within_graph(publication, lambda label: self.nodes(label)["id"])[0].items()
             }
-            if lists != before:
+            if published is None or published.version != publication.version or lists != before:
                 with self._replacing(keep=True) as database:
                     writeback.write(database, publication.version, lists)
-        published = self.published()
-        assert published is not None
-        return published
+            published = self.published()
+            assert published is not None
+            return published
 
     def _lists(self) -> dict[EdgeKey, pa.Table]:
         """What is published now, by source and rank."""

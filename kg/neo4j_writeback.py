@@ -1,4 +1,4 @@
-"""A publication on a Neo4j server: each list is replaced in one transaction, so a reader finds the old one or the new.
+"""A publication on a Neo4j server: each list is replaced in one transaction, so no reader ever finds an empty one.
 
 Our edges carry MARK like the graph's own, so what removes a node takes them along, but no schema has their types. A
 note names all that is ours before the first of it is written, and the version once the last of it is. Whoever publishes
@@ -37,7 +37,7 @@ from .writeback import (
     whole_lists,
 )
 
-LANES = 2  # transactions with vectors in flight; edges share their ends, so they go one after the other
+LANES = 3  # transactions with vectors in flight; edges share their ends, so they go one after the other
 VECTORS = 1_000  # of a transaction
 INDEX_S = 600  # to wait until an index is filled
 NODE = f"(m:{META} {{id: '{NOTE}'}})"
@@ -73,9 +73,10 @@ def publish(
     for key in set(old_lists) - lists.keys():
         writing.remove_edges(key)
     for place, table in vectors.items():
+        _declare_index(bolt, place, table["vector"].type.list_size)  # a filled property takes longer to index
         if before != version or len(_ids_with(bolt, place)) != table.num_rows:
             writing.replace_vectors(place, table)
-        _index(bolt, place, table["vector"].type.list_size)
+        bolt.read("CALL db.awaitIndex($name, $seconds)", {"name": _index_name(place), "seconds": INDEX_S})
     for place in set(old_vectors) - vectors.keys():
         writing.remove_vectors(place)
     writing.send(f"MATCH {NODE} SET m.value = $note RETURN count(m) AS n", note=to_note(version, lists, vectors))
@@ -140,7 +141,7 @@ class _Writing:
     def remove_vectors(self, place: VectorKey) -> None:
         """Index and property, also of nodes that others hold on to."""
         label, name = place
-        self._bolt.declare(f"DROP INDEX {_index_name(place)} IF EXISTS")
+        self._bolt.declare(f"DROP INDEX {quoted(_index_name(place))} IF EXISTS")
         for nodes in (f"(n:{quoted(label)}) WHERE {MARKED.format('n')}", f"(n:{RETIRED}) WHERE n._label = $label"):
             text = f"MATCH {nodes} AND n.{quoted(name)} IS NOT NULL WITH n LIMIT $most"
             until_done(self.send, f"{text} REMOVE n.{quoted(name)} RETURN count(*) AS n", label=label)
@@ -208,19 +209,18 @@ def _ids_with(bolt: Bolt, place: VectorKey) -> set[str]:
 
 
 def _index_name(place: VectorKey) -> str:
-    return quoted(" ".join(("catalograph", *place)))
+    return " ".join(("catalograph", *place))
 
 
-def _index(bolt: Bolt, place: VectorKey, dimensions: int) -> None:
-    """A cosine index over the property, filled; one of other dimensions is replaced."""
-    label, name = place
+def _declare_index(bolt: Bolt, place: VectorKey, dimensions: int) -> None:
+    """A cosine index over the property; one of other dimensions is replaced."""
+    label, column = place
     text = "SHOW VECTOR INDEXES YIELD name, options WHERE name = $name RETURN options.indexConfig AS config"
-    found = bolt.read(text, {"name": _index_name(place).strip("`")})
+    found = bolt.read(text, {"name": _index_name(place)})
+    name = quoted(_index_name(place))
     if found and found[0]["config"]["vector.dimensions"] != dimensions:
-        bolt.declare(f"DROP INDEX {_index_name(place)} IF EXISTS")
+        bolt.declare(f"DROP INDEX {name} IF EXISTS")
     settings = f"{{indexConfig: {{`vector.dimensions`: {dimensions}, `vector.similarity_function`: 'cosine'}}}}"
     bolt.declare(
-        f"CREATE VECTOR INDEX {_index_name(place)} IF NOT EXISTS FOR (n:{quoted(label)}) ON (n.{quoted(name)}) "
-        f"OPTIONS {settings}"
+        f"CREATE VECTOR INDEX {name} IF NOT EXISTS FOR (n:{quoted(label)}) ON (n.{quoted(column)}) OPTIONS {settings}"
     )
-    bolt.read("CALL db.awaitIndex($name, $seconds)", {"name": _index_name(place).strip("`"), "seconds": INDEX_S})

@@ -154,10 +154,14 @@ class Recommender:
     def item_vectors(self) -> dict[str, pa.Table]:
         """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
 
-        text_vector: M(s), what the item says. Items without any have no row.
+        text_vector: M(s), what the item says. graph_vector: the sum of R_s over the relations, what the item is linked
+        to. Items of which a vector knows nothing have no row.
         """
-        found = {"text_vector": self.bundle.text}
-        return {name: self._vector_table(array) for name, array in found.items() if array is not None}
+        found = {} if self.bundle.text is None else {"text_vector": self.bundle.text}
+        if self._vectors is not None:
+            found["graph_vector"] = self._vectors.by_relation.sum(1)
+        tables = {name: self._vector_table(array) for name, array in found.items()}
+        return {name: table for name, table in tables.items() if table.num_rows}
 
     def _vector_table(self, array: np.ndarray) -> pa.Table:
         length = np.linalg.norm(array, axis=1)

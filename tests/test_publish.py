@@ -62,6 +62,15 @@ def test_lists_are_no_longer_than_what_the_model_ranks(shop):
         shop.recommended_lists(["u01", "u99"], 3)
 
 
+def test_vectors_are_the_texts_and_the_relations_at_unit_length(shop):
+    found = shop.item_vectors()
+    relations = sum(shop.vectors(["i03", "i20"]).values())
+    for name, expected in (("text_vector", shop.bundle.text[[3, 20]]), ("graph_vector", relations)):
+        ids = found[name]["id"].to_pylist()
+        vectors = np.stack(found[name]["vector"].to_pylist())[[ids.index("i03"), ids.index("i20")]]
+        np.testing.assert_allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+
+
 def ask(desk, cypher, capsys):
     toml, out = desk
     assert main(["query", toml, "--out", str(out), "--cypher", cypher, "--format", "json"]) == 0
@@ -81,7 +90,8 @@ def test_what_is_published_is_asked_in_cypher_and_taken_out_again(desk, capsys):
     assert main(["publish", toml, "--out", str(out), "-n", "5", "--users", "u01, u02", "-k", "3"]) == 0
     told = capsys.readouterr().err
     assert "200 Item-SIMILAR_TO-Item" in told
-    assert "Item.text_vector left out, this store has no vector index" in told
+    for name in ("text_vector", "graph_vector"):
+        assert f"Item.{name} left out, this store has no vector index" in told
     similar = "MATCH (:Item {id: 'i02'})-[r:SIMILAR_TO]->(o:Item) RETURN o.id AS item, r.version AS v ORDER BY r.rank"
     expected = [item.item for item in Recommender.load(out).similar("i02", 5)]
     version = versions.published(out).name

@@ -85,6 +85,13 @@ def test_publishing_again_changes_nothing(store):
     assert held(store) == before
 
 
+def test_a_publication_may_be_empty(store):
+    assert store.publish(Publication("1", {})).edges == {}
+    store.publish(ONE)
+    assert store.publish(Publication("2", {})).version == "2"
+    assert store.published().edges == {}
+
+
 def test_longer_lists_of_the_same_version_compare_with_the_version_before(store):
     store.publish(ONE)
     store.publish(Publication("2", {SIMILAR: ranked(("a", "c"))}))
