@@ -6,9 +6,10 @@ properties are taken from them in list comprehensions, because `collect` drops n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import neo4j
 import numpy as np
@@ -22,20 +23,21 @@ T = TypeVar("T")
 
 
 def in_chunks(
-    bolt: Bolt, pattern: str, one: str, rest: str, take: Callable[[neo4j.Record], T], **parameters: Any
+    bolt: Bolt, pattern: str, one: str, rest: str, take: Callable[[neo4j.Record], T], *, most: int | None = None
 ) -> list[T]:
     """`take` of the one record that `MATCH {pattern} WHERE … {rest}` answers for each group of about CHUNK matches.
 
     one: the variable of a node or relation of the pattern whose internal ids make the groups. rest: goes on after a
-    condition, with AND or with another clause, and aggregates to one record.
+    condition, with AND or with another clause, and aggregates to one record. most: of the groups, evenly spread.
     """
     text = f"UNWIND $ranges AS s UNWIND range(s[0], s[1]) AS i MATCH {pattern} WHERE id({one}) = i {rest}"
 
     def read(ranges: Sequence[Sequence[int]]) -> T:
-        (record,) = bolt.read(text, {**parameters, "ranges": ranges})
+        (record,) = bolt.read(text, {"ranges": ranges})
         return take(record)
 
-    return in_lanes(read, _spans(bolt, pattern, one), LANES)
+    spans = _spans(bolt, pattern, one)
+    return in_lanes(read, spans[:: math.ceil(len(spans) / most)] if most and spans else spans, LANES)
 
 
 def _spans(bolt: Bolt, pattern: str, one: str) -> list[list[list[int]]]:

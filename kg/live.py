@@ -9,12 +9,14 @@ import polars as pl
 
 from ..config import EdgesSection, NodesSection, ShopConfig, is_label
 from ..errors import ConfigError, DataError, did_you_mean
+from ..loaders.catalogue import HELD_OUT, INTERACTED
 from ..loaders.checks import Origin, Rejects, Sheet
 from ..loaders.source import Columns, Files
 from ..loaders.tables import ROW
 from . import live_schema as schema
 from .bolt import Bolt
 from .live_read import Place, Way, along, nodes
+from .schema import REVERSE
 
 NAMES = ("name", "title", "label")  # what a node is called, where its id is something else
 ADVICE = "; correct it there or in shop.toml, or set shop.on_bad_rows = 'quarantine'"
@@ -182,6 +184,9 @@ class LiveGraph:
         for relation in schema.relation_types(bolt):
             if relation in self._graph.skip:
                 continue
+            if not schema.can_be_quoted(relation):
+                rejects.count(relation, "its name cannot stand in a query", 1)
+                continue
             told = self._told_ends(relation)
             found = [(labels, n) for labels, n in schema.ends(bolt, items, relation) if not labels & told]
             label_of = schema.one_label(found, (items, users))
@@ -200,6 +205,8 @@ class LiveGraph:
         items, users = self._config.items.label, self._config.users.label
         if not label:
             return "leads to nodes without a label"
+        if relation in (INTERACTED, HELD_OUT) or relation.startswith(REVERSE):
+            return "has a name that is kept for other things here"
         if not (is_label(relation) and is_label(label)):
             return f"leads to {label!r}: a name here holds no quotes, back-ticks or back-slashes"
         if label != items and (label == users or schema.touches(self._bolt, users, label)):

@@ -68,18 +68,23 @@ class Place:
     kind: PropertyType
 
 
-def nodes(bolt: Bolt, label: str, columns: Columns) -> pl.DataFrame:
-    """ROW (the internal id) and the columns of all nodes of a label, typed as :func:`series` types them."""
+def nodes(bolt: Bolt, label: str, columns: Columns, *, most: int | None = None) -> pl.DataFrame:
+    """ROW (the internal id) and the columns of all nodes of a label, typed as :func:`series` types them.
+
+    most: chunks of nodes to read, evenly spread, where not all are needed; see :func:`.bulk.in_chunks`.
+    """
     places = {name: Place("n", property_, kind) for name, (property_, kind) in columns.items()}
-    return _read(bolt, f"(n:{quoted(label)})", "n", {ROW: "n"}, places)
+    return _read(bolt, f"(n:{quoted(label)})", "n", {ROW: "n"}, places, most)
 
 
-def along(bolt: Bolt, way: Way, columns: Mapping[str, Place]) -> pl.DataFrame:
+def along(bolt: Bolt, way: Way, columns: Mapping[str, Place], *, most: int | None = None) -> pl.DataFrame:
     """`a` and `b` (internal ids of the ends), ROW (that of the last relation) and columns: a row for every way."""
-    return _read(bolt, way.pattern(), way.last, {"a": "a", "b": "b", ROW: way.last}, columns)
+    return _read(bolt, way.pattern(), way.last, {"a": "a", "b": "b", ROW: way.last}, columns, most)
 
 
-def _read(bolt: Bolt, pattern: str, one: str, ids: Mapping[str, str], columns: Mapping[str, Place]) -> pl.DataFrame:
+def _read(
+    bolt: Bolt, pattern: str, one: str, ids: Mapping[str, str], columns: Mapping[str, Place], most: int | None
+) -> pl.DataFrame:
     """Internal ids of variables of a pattern, and properties; in chunks by the ids of the variable `one`."""
     kinds = {name: place.kind for name, place in columns.items()}
     found = dict.fromkeys([*ids.values(), *(place.variable for place in columns.values())])
@@ -90,7 +95,7 @@ def _read(bolt: Bolt, pattern: str, one: str, ids: Mapping[str, str], columns: M
         f"RETURN {', '.join(f'{value} AS c{n}' for n, value in enumerate(values))}"
     )
     empty = pl.DataFrame(schema={**dict.fromkeys(ids, pl.Int64), **dict.fromkeys(kinds, pl.Null)})
-    chunks = in_chunks(bolt, pattern, one, rest, lambda record: _frame(list(record), list(ids), kinds))
+    chunks = in_chunks(bolt, pattern, one, rest, lambda record: _frame(list(record), list(ids), kinds), most=most)
     return _stacked([empty, *chunks])
 
 

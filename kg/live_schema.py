@@ -37,15 +37,15 @@ def identifier(bolt: Bolt, label: str) -> str | None:
     Properties with a uniqueness constraint are tried first, then those with an id's name, then the others.
     """
     constrained = _constrained(bolt, label)
-    lead = [f"{label.lower()}{end}" for end in ("_id", "id")]
-    names = [*lead, *ID_NAMES]
+    known = [name for name in {*properties(bolt, label), *constrained} if can_be_quoted(name)]
+    known.sort(key=lambda name: (name not in constrained, id_rank(label, name)))
+    return next((name for name in known if tells_apart(bolt, label, name)), None)
 
-    def rank(name: str) -> tuple[bool, int, str]:
-        lower = name.lower()
-        return name not in constrained, names.index(lower) if lower in names else len(names), name
 
-    known = [name for name in {*properties(bolt, label), *constrained} if _can_be_quoted(name)]
-    return next((name for name in sorted(known, key=rank) if tells_apart(bolt, label, name)), None)
+def id_rank(label: str, name: str) -> tuple[int, str]:
+    """Lower for names that ids have."""
+    names = [f"{label.lower()}_id", f"{label.lower()}id", *ID_NAMES]
+    return names.index(name.lower()) if name.lower() in names else len(names), name
 
 
 def tells_apart(bolt: Bolt, label: str, property_: str) -> bool:
@@ -110,13 +110,48 @@ def variable_with(bolt: Bolt, way: Way, property_: str) -> str | None:
     return None
 
 
-def way_properties(bolt: Bolt, way: Way) -> list[str]:
-    """Property names of some relations of a way and of the nodes between."""
-    match = f"MATCH {way.pattern()}"
-    keys = " + ".join(f"keys({variable})" for variable in way.variables())
-    query = f"{match} WITH {', '.join(way.variables())} LIMIT $sample UNWIND {keys} AS key RETURN DISTINCT key"
-    return sorted(record[0] for record in bolt.read(query, {"sample": SAMPLE}))
+def way_properties(bolt: Bolt, way: Way) -> dict[str, str]:
+    """Property names of some relations of a way and of the nodes between -> the variable nearest to the end with it."""
+    variables = way.variables()
+    keys = ", ".join(f"keys({variable})" for variable in variables)
+    query = (
+        f"MATCH {way.pattern()} WITH {', '.join(variables)} LIMIT $sample WITH [{keys}] AS found "
+        "UNWIND range(0, size(found) - 1) AS place UNWIND found[place] AS key RETURN key, min(place) ORDER BY key"
+    )
+    return {key: variables[place] for key, place in bolt.read(query, {"sample": SAMPLE})}
 
 
-def _can_be_quoted(name: str) -> bool:
+def count(bolt: Bolt, pattern: str) -> int:
+    """How often a pattern occurs."""
+    return int(bolt.read(f"MATCH {pattern} RETURN count(*)")[0][0])
+
+
+def links(bolt: Bolt) -> list[tuple[frozenset[str], str, frozenset[str], int]]:
+    """Labels of the start, relation type, labels of the end, and how often, of some relations of every type."""
+    found = []
+    for relation in filter(can_be_quoted, relation_types(bolt)):
+        query = (
+            f"MATCH (a)-[r:{quoted(relation)}]->(b) WITH labels(a) AS a, labels(b) AS b LIMIT $sample "
+            "RETURN a, b, count(*) AS n ORDER BY n DESC, a, b"
+        )
+        found += [(frozenset(a), relation, frozenset(b), n) for a, b, n in bolt.read(query, {"sample": 10 * SAMPLE})]
+    return found
+
+
+def keeps_to(bolt: Bolt, label: str, property_: str, kind: str) -> bool:
+    """Whether a property, where a node of a label has it, is of a type that reads as `kind`."""
+    x = f"n.{quoted(property_)}"
+    types = {
+        "int": f"{x} IS :: INTEGER",
+        "float": f"{x} IS :: INTEGER OR {x} IS :: FLOAT",
+        "bool": f"{x} IS :: BOOLEAN",
+        "time": f"{x} IS :: ZONED DATETIME OR {x} IS :: LOCAL DATETIME OR {x} IS :: DATE",
+    }
+    if kind not in types:
+        return True
+    return not bolt.read(f"MATCH (n:{quoted(label)}) WHERE {x} IS NOT NULL AND NOT ({types[kind]}) RETURN 1 LIMIT 1")
+
+
+def can_be_quoted(name: str) -> bool:
+    """Whether a name found in a graph can stand in a query."""
     return "`" not in name and "\\" not in name

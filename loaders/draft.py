@@ -45,12 +45,11 @@ class _Draft:
     def text(self, name: str, data: str) -> str:
         """All of it."""
         known = self._items()
-        people = draft_log.users(self._roles, self._log, self._roles.users and self._path(self._roles.users[0]))
         facts = [*map(self._facts, self._roles.facts), *map(self._triples, self._roles.triples)]
-        log = draft_log.interactions(self._log, self._path(self._roles.log), sure=self._roles.sure)
+        log = self._interactions()
         held_out = [draft_log.baskets(self._log), draft_log.split(self._log)]
-        blocks = [self._shop(name, data), *known, people, *facts, log, *held_out, _encoder([*known, *facts])]
-        unused = [f"Not used: {table.file.name}, {why}" for table, why in self._roles.unused]
+        blocks = [self._shop(name, data), *known, self._users(), *facts, log, *held_out, _encoder([*known, *facts])]
+        unused = [f"Not used: {table.name}, {why}" for table, why in self._roles.unused]
         return render([TITLE, *unused], [block for block in blocks if block is not None])
 
     def _shop(self, name: str, data: str) -> Block:
@@ -70,8 +69,9 @@ class _Draft:
             block, attributes = Block("[items]", why=[why]), list[Block]()
         else:
             table, key = self._roles.items
-            path = self._path(table)
-            block, attributes = draft_items.items(table, key, path, self._names, self._graph_labels())
+            block = Block("[items]", why=[f"{table.name}: {table.rows:,} rows"])
+            block.add("file", self._path(table))
+            attributes = draft_items.fill(block, table, key, self._names, self._graph_labels())
             self._check_items(table, key)
         prices = self._log.prices[:1]
         if prices and not _has_price(block):
@@ -81,13 +81,38 @@ class _Draft:
         return [block, *attributes] if block.entries else []
 
     def _check_items(self, table: Table, key: Column) -> None:
-        log = self._log.table.file.name
-        self._count(key.rows - key.distinct, f"rows of {table.file.name} repeat an id, or have none")
-        self._count(_unknown(self._log.item, key), f"rows of {log} have an item that is not in {table.file.name}")
+        log = self._log.table.name
+        self._count(key.rows - key.distinct, f"rows of {table.name} repeat an id, or have none")
+        self._count(_unknown(self._log.item, key), f"rows of {log} have an item that is not in {table.name}")
+
+    def _users(self) -> Block | None:
+        """[users], where anything is known of them."""
+        block = Block("[users]")
+        if self._roles.users is None:
+            block.why = ["of the log: what does not change from a user's event to the next"]
+            draft_items.add_properties(block, self._log.user_columns())
+        else:
+            table, key = self._roles.users
+            block.add("file", self._path(table))
+            block.add("id", key.name, key.seen())
+            draft_items.add_properties(block, [c for c in table.columns.values() if c is not key])
+        return block if block.entries else None
+
+    def _interactions(self) -> Block:
+        """[interactions]."""
+        log, doubt = self._log, "" if self._roles.sure else "; no name says so: --user and --item tell init better"
+        block = Block("[interactions]", why=[f"{log.table.name}: {len(log.user.cells):,} rows, each an event"])
+        block.add("file", self._path(log.table))
+        block.add("user", log.user.name, log.user.seen() + doubt)
+        if log.without_user():
+            block.add("missing_user", "drop", f"{log.without_user():,} rows have no {log.user.name}")
+        block.add("item", log.item.name, log.item.seen())
+        draft_log.fill(block, log)
+        return block
 
     def _facts(self, facts: Facts) -> Block:
         """[[edges]] of a table with one relation."""
-        file = facts.table.file.name
+        file = facts.table.name
         block, parts = Block("[[edges]]", why=[f"{file}: {facts.table.rows:,} rows"]), self._about(facts)
         block.add("file", self._path(facts.table))
         block.add("relation", self._names.relation(parts))
@@ -95,8 +120,7 @@ class _Draft:
         block.add("target", facts.target.name, facts.target.seen())
         to_items = facts.target.says(frozenset(self._ids.words) - ID) and covered(facts.target, self._ids) == 1
         block.add("target_label", ITEMS if to_items else self._names.label(parts))
-        if facts.numbers:
-            block.add("properties", draft_items.properties(facts.numbers))
+        draft_items.add_properties(block, facts.numbers)
         self._check_filled(facts.table, facts.item, facts.target)
         self._count(_unknown(facts.item, self._ids), f"rows of {file} speak of an item nobody else does")
         return block
@@ -111,7 +135,7 @@ class _Draft:
 
     def _triples(self, triples: Triples) -> Block:
         """[[triples]] with the tables of entities and relation names."""
-        block = Block("[[triples]]", why=[f"{triples.table.file.name}: {triples.table.rows:,} rows"])
+        block = Block("[[triples]]", why=[f"{triples.table.name}: {triples.table.rows:,} rows"])
         block.add("file", self._path(triples.table))
         for key, column in (("head", triples.head), ("relation", triples.relation), ("tail", triples.tail)):
             block.add(key, column.name, column.seen())
@@ -140,13 +164,14 @@ class _Draft:
         return {label_of(value) for kind in kinds if kind is not None for value in kind.values}
 
     def _check_filled(self, table: Table, *columns: Column) -> None:
-        self._count(max(c.rows - c.filled for c in columns), f"rows of {table.file.name} are not filled")
+        self._count(max(c.rows - c.filled for c in columns), f"rows of {table.name} are not filled")
 
     def _count(self, rows: int, what: str) -> None:
         if rows:
             self._bad.append(f"{rows:,} {what}")
 
     def _path(self, table: Table) -> str:
+        assert table.file is not None
         return table.file.resolve().relative_to(self._folder).as_posix()
 
 

@@ -30,9 +30,8 @@ class Groups:
     seen: str
 
 
-def items(table: Table, key: Column, path: str, names: Names, in_graph: Collection[str]) -> tuple[Block, list[Block]]:
-    """[items] and [[attributes]] of the item table; labels that a ready graph brings are drafted as alternatives."""
-    block = Block("[items]", why=[f"{table.file.name}: {table.rows:,} rows"])
+def fill(block: Block, table: Table, key: Column, names: Names, in_graph: Collection[str]) -> list[Block]:
+    """Id, title and properties into [items]; and [[attributes]], those of `in_graph` as alternatives."""
     others = [column for column in table.columns.values() if column is not key]
     title, title_name = title_of(others), ""
     told: dict[str, object] = {}
@@ -54,13 +53,12 @@ def items(table: Table, key: Column, path: str, names: Names, in_graph: Collecti
                 attributes.append(bands(name, column, names))
     if useless:
         block.why = [*block.why, f"of no use: {', '.join(useless)} (one value, none, or nested)"]
-    block.add("file", path)
     block.add("id", key.name, key.seen())
     if title is not None:
         block.add("title", title_name, f"{title.seen()}, {_mean_words(title):.1f} words each")
     if told:
         block.add("properties", told)
-    return block, attributes
+    return attributes
 
 
 def title_of(columns: Sequence[Column]) -> Column | None:
@@ -71,15 +69,19 @@ def title_of(columns: Sequence[Column]) -> Column | None:
     return next(iter([*called, *wordy]), None)
 
 
-def properties(columns: Iterable[Column]) -> dict[str, object]:
-    """Columns as properties with names that are allowed."""
+def add_properties(block: Block, columns: Iterable[Column]) -> None:
+    """Columns that tell something as properties, under names that are allowed."""
     allowed = Names(NO_PROPERTY)
-    return {name: spec(column, name) for column in columns for name in [allowed.property(column.name)]}
+    told = [column for column in columns if column.distinct > 1 and column.kind not in ("list", "other")]
+    if told:
+        block.add("properties", {name: spec(c, name) for c in told for name in [allowed.property(c.name)]})
 
 
 def spec(column: Column, name: str) -> object:
     """A property as shop.toml writes it."""
-    kind = "string" if column.is_number_of_something() else column.kind
+    kind: str = "string" if column.is_number_of_something() else column.kind
+    if kind == "int" and (column.says(PRICE) or column.raw.dtype.is_float()):
+        kind = "float"  # the next one may not be whole
     return kind if name == column.name else {"type": kind, "column": column.name}
 
 

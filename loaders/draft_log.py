@@ -1,4 +1,4 @@
-"""The drafted [interactions], [users], [baskets] and [split]: what the log says, and what is held out of it."""
+"""The drafted [interactions], [baskets] and [split]: what the log says, and what is held out of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from .draft_items import properties
 from .guess import Roles, constant_per, is_part
 from .hints import CLICK, EVENT_KIND, POSITION, PRICE, QUANTITY, TIME
 from .profile import Column
@@ -94,7 +93,7 @@ class Log:
     def _need(self, column: Column) -> None:
         empty = int((column.cells.is_null() & self._known).sum())
         if empty:
-            self.bad.append(f"{empty:,} rows of {self.table.file.name} have no {column.name}")
+            self.bad.append(f"{empty:,} {column.what} of {self.table.name} have no {column.name}")
 
     def _time(self) -> Column | None:
         times = [c for c in self._free if c.kind == "time" and self._is_full(c) and self._is_near(c, None)]
@@ -129,15 +128,8 @@ def _is_kind(column: Column) -> bool:
     return column.kind == "string" and column.says(EVENT_KIND) and 1 < column.distinct <= 20
 
 
-def interactions(log: Log, file: str, *, sure: bool) -> Block:
-    """[interactions]; sure: whether user and item are called so."""
-    block = Block("[interactions]", why=[f"{log.table.file.name}: {len(log.user.cells):,} rows, each an event"])
-    block.add("file", file)
-    doubt = "" if sure else "; no name says so: --user and --item tell init better"
-    block.add("user", log.user.name, log.user.seen() + doubt)
-    if log.without_user():
-        block.add("missing_user", "drop", f"{log.without_user():,} rows have no {log.user.name}")
-    block.add("item", log.item.name, log.item.seen())
+def fill(block: Block, log: Log) -> None:
+    """What [interactions] says of the events besides user and item."""
     if log.time is not None:
         block.add("time", log.time.name, log.span())
         if log.unit:
@@ -148,29 +140,11 @@ def interactions(log: Log, file: str, *, sure: bool) -> Block:
         block.add("quantity", log.quantity.name, log.quantity.range())
         returned = int((log.quantity.numbers <= 0).sum())
         if returned:
-            block.add("returns", "drop", f"{returned:,} rows are not above 0")
+            block.add("returns", "drop", f"{returned:,} {log.quantity.what} are not above 0")
     if log.label is not None:
         block.add("label", log.label.name, "0 and 1: pairs of both kinds")
     if log.kind is not None:
         block.add("kind", log.kind.name, ", ".join(log.kind.values.sort().head(6)))
-    return block
-
-
-def users(roles: Roles, log: Log, file: str | None) -> Block | None:
-    """[users], where anything is known of them."""
-    block = Block("[users]")
-    if roles.users is not None:
-        table, key = roles.users
-        block.add("file", file)
-        block.add("id", key.name, key.seen())
-        told = [c for c in table.columns.values() if c is not key and c.distinct > 1]
-        told = [c for c in told if c.kind not in ("list", "other")]
-    else:
-        told = log.user_columns()
-        block.why = ["of the log: what does not change from a user's event to the next"]
-    if told:
-        block.add("properties", properties(told))
-    return block if block.entries else None
 
 
 def baskets(log: Log) -> Block | None:

@@ -111,7 +111,7 @@ def _no_log(tables: Sequence[Table], user: str | None, item: str | None) -> str:
     for told, option in ((user, "--user"), (item, "--item")):
         if told is not None and told not in known:
             return f"there is no column {told!r} ({option}){did_you_mean(told, known)}"
-    files = ", ".join(table.file.name for table in tables)
+    files = ", ".join(table.name for table in tables)
     return (
         f"no table tells who took what: none of {files} has a column of users and one of items by its name; "
         f"say which they are by --user COLUMN --item COLUMN{did_you_mean('', known)}"
@@ -211,7 +211,7 @@ def _facts(table: Table, ids: Column, user: Column) -> Facts | None:
 
 def _why_unused(table: Table, log: Table) -> str:
     if _best(table, USER, ITEM) and _best(table, ITEM, USER):
-        return f"a log like {log.file.name}"
+        return f"a log like {log.name}"
     return "which is not a column of items and one of what they are linked to"
 
 

@@ -44,9 +44,7 @@ RELATION: Final = _set("relation predicate rel")
 ENTITY: Final = _set("entity node")
 TITLES: Final = ("title", "name", "description", "keywords", "text", "label")  # the likeliest title first
 PLACES: Final = _set("category department section collection class genre aisle")  # items are in these, and have others
-BOUGHT: Final = _set(
-    "bought buys purchased ordered rated reviewed watched listened read interacted clicked viewed liked"
-)
+TAKEN: Final = _set("bought buys purchased purchases purchase ordered orders order invoice basket sale receipt")
 NO_MEANING: Final = _set("path paths id ids name names list lists code value values key no number target")
 RESERVED: Final = ("CatalographMeta", "CatalographRetired", INTERACTED, HELD_OUT, SUBCATEGORY_OF, "BOUGHT_TOGETHER")
 NO_PROPERTY: Final = ("id", "source", "target", "ids", "num_nodes", "edge_index")

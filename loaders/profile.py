@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,15 +19,15 @@ Kind = Literal["string", "int", "float", "bool", "time", "list", "other"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column. kind: what every filled cell can be read as. cells: them as text, null where empty.
-
-    `raw` are the cells as the file has them.
+    """One column. kind: what every filled cell can be read as. raw: the cells as they came; cells: as text, null where
+    empty. what: the rows are called so.
     """
 
     name: str
     kind: Kind
     raw: pl.Series
     cells: pl.Series
+    what: str = "rows"
 
     @property
     def rows(self) -> int:
@@ -85,21 +85,27 @@ class Column:
     def seen(self) -> str:
         """For a comment: "1,812 distinct of 3,969 rows, 12 empty"."""
         empty = f", {self.rows - self.filled:,} empty" if self.filled < self.rows else ""
-        return f"{self.distinct:,} distinct of {self.rows:,} rows{empty}"
+        return f"{self.distinct:,} distinct of {self.rows:,} {self.what}{empty}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One file, and its columns by name."""
+    """One table, and its columns by name. file: where it was read from."""
 
-    file: Path
+    name: str
     columns: Mapping[str, Column]
+    file: Path | None = None
 
     @classmethod
     def read(cls, file: Path) -> Table:
         """Raises DataError as :func:`.tables.read_table`."""
-        frame = read_table(file)
-        return cls(file, {name: _column(frame[name]) for name in frame.columns if name != ROW})
+        return replace(cls.of(file.name, read_table(file)), file=file)
+
+    @classmethod
+    def of(cls, name: str, frame: pl.DataFrame, what: str = "rows") -> Table:
+        """The columns of a frame, but for ROW."""
+        found = {column: _column(frame[column], what) for column in frame.columns if column != ROW}
+        return cls(name, found)
 
     @property
     def rows(self) -> int:
@@ -109,11 +115,7 @@ class Table:
     @property
     def stem(self) -> str:
         """The file's name without its endings."""
-        return self.file.name.split(".")[0]
-
-    def frame(self, *names: str) -> pl.DataFrame:
-        """Some columns as text."""
-        return pl.DataFrame([self.columns[name].cells.alias(name) for name in names])
+        return self.name.split(".")[0]
 
 
 KINDS: tuple[Literal["int", "float", "time", "bool"], ...] = ("int", "float", "time", "bool")  # narrowest first
@@ -126,14 +128,14 @@ def read_as(cells: pl.Series, kind: PropertyType) -> pl.Series:
     return frame.select(value("x", cells.dtype, kind).alias("x"))["x"].alias(cells.name)
 
 
-def _column(raw: pl.Series) -> Column:
+def _column(raw: pl.Series, what: str) -> Column:
     if isinstance(raw.dtype, pl.List) and _is_flat(raw.dtype):
         together = raw.list.eval(pl.element().cast(pl.String)).list.join(BETWEEN)
-        return Column(raw.name, "list", raw, read_as(together, "string"))
+        return Column(raw.name, "list", raw, read_as(together, "string"), what)
     if raw.dtype.is_nested() or raw.dtype in (pl.Binary, pl.Object):
-        return Column(raw.name, "other", raw, pl.Series(raw.name, [None] * len(raw), pl.String))
+        return Column(raw.name, "other", raw, pl.Series(raw.name, [None] * len(raw), pl.String), what)
     cells = read_as(raw, "string")
-    return Column(raw.name, _kind(raw, cells), raw, cells)
+    return Column(raw.name, _kind(raw, cells), raw, cells, what)
 
 
 def _is_flat(lists: pl.List) -> bool:
