@@ -194,7 +194,7 @@ def test_a_reader_never_sees_less_than_old_and_new_have_in_common(store, neo4j_u
             found = reader.counts()
             counts.append((found.nodes["Item"], found.edges[EdgeKey("User", "SAW", "Item")]))
             text = "MATCH (:User)-[:SAW]->(i:Item) WITH DISTINCT i RETURN i.name AS name"
-            names.append(len(common & set(reader.analyst(text, {})["name"].to_pylist())))
+            names.append(len(common & set(reader.run(text, {})["name"].to_pylist())))
         reader.close()
 
     thread = threading.Thread(target=read)
