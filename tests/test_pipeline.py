@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -205,7 +204,13 @@ import catalograph.encoders.transformer, sentence_transformers  # the children s
 from catalograph import Recommender
 from catalograph.pipeline import open_workshop, rebuild
 
-toml, out, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+toml, out = Path(sys.argv[1]), Path(sys.argv[2])
+start = time.monotonic()
+if not os.fork():
+    rebuild(open_workshop(toml, out=out, device="cpu", full=True))
+    os._exit(0)
+os.wait()
+seconds = time.monotonic() - start  # of a child left alone: the others are killed within that time
 best = lambda: [item.item for item in Recommender.load(out).recommend(["u01"])[0]]
 before, random_ = best(), random.Random(0)
 for round_ in range(10):
@@ -223,21 +228,11 @@ for round_ in range(10):
 
 def test_kill_9_at_ten_random_moments_keeps_the_published_version(tmp_path):
     toml, out = make_shop(tmp_path / "shop"), tmp_path / "build"
-    start = time.monotonic()
     run(toml, out)
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        KILLED_AT_RANDOM,
-        str(toml),
-        str(out),
-        str(time.monotonic() - start),
-    ]
+    command = [sys.executable, "-W", "ignore", "-c", KILLED_AT_RANDOM, str(toml), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split().count("killed") >= 5  # the rest were faster than the first run
+    assert done.stdout.split().count("killed") >= 3  # the rest were faster than the one left alone
     result, _ = run(toml, out, full=True)
     assert not result["skipped"]
     assert not list((out / "bundles").glob("*.part"))
