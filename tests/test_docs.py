@@ -79,6 +79,14 @@ def test_the_example_shop_is_valid(tmp_path):
     assert load_config(tmp_path / "shop.toml").shop.name == "tea"
 
 
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_whole_shops_in_the_docs_are_valid(page, tmp_path):
+    for text in re.findall(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        if text.startswith("[shop]"):
+            (tmp_path / "shop.toml").write_text(text, "utf-8")
+            load_config(tmp_path / "shop.toml")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))

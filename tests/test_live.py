@@ -426,6 +426,20 @@ def test_a_live_shop_is_built_and_asked_without_a_trace(stocked, capsys):
     assert first_line(shop, out).startswith("load      720 interactions")
 
 
+def test_every_question_is_asked_in_a_read_session(neo4j_url, tmp_path, monkeypatch):
+    write(neo4j_url, BASE, A + "CREATE (a)-[:MADE_BY]->(:Brand {name: 'Acme'})")
+    asked, session = [], Bolt.session
+
+    def noted(self, access, *rest):
+        asked.append(access)
+        return session(self, access, *rest)
+
+    monkeypatch.setattr(Bolt, "session", noted)
+    load(tmp_path, small(neo4j_url))
+    assert main(["init", "--store", neo4j_url, "--out", str(tmp_path / "draft.toml")]) == 0
+    assert set(asked) == {"READ"}
+
+
 @pytest.mark.parametrize(
     ("graph", "store"),
     [
