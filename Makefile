@@ -25,7 +25,10 @@ neo4j: $(READY)
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy .
+	rm -rf build/types && mkdir -p build/types/catalograph
+	ln -s $(patsubst %,../../../%,$(wildcard *.py) $(patsubst %/__init__.py,%,$(wildcard */__init__.py))) build/types/catalograph/
+	MYPYPATH=build/types $(BIN)/mypy --package catalograph
+	MYPYPATH=build/types $(BIN)/mypy tests benchmarks
 
 # The pages that are written by programs; a test compares them.
 docs: $(READY)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import pyarrow as pa
 import torch
 
 from .config import EncoderSection, ShopConfig, load_config
+from .durable import alone, replace_text
 from .encoders.finetune import tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
@@ -120,6 +120,11 @@ def opened(workshop: Workshop) -> Iterator[GraphStore]:
 
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
+    with alone(workshop.folder):
+        return _rebuilt(workshop)
+
+
+def _rebuilt(workshop: Workshop) -> dict[str, Any]:
     graph_inputs, inputs = _inputs(workshop)
     place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) and _answers(workshop) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
@@ -397,6 +402,11 @@ def run_evaluation(
     `ablation` fits again with the graph shuffled and with none, `each_relation` also without one relation at a time.
     Returns the document `evaluate --json` prints; it lies in the build folder, beside a page that shows it.
     """
+    with alone(workshop.folder):
+        return _tested(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
+
+
+def _tested(workshop: Workshop, *, baselines: bool, ablation: bool, each_relation: bool) -> dict[str, Any]:
     if workshop.config.split.method == "none":
         raise ConfigError("this shop holds nothing out; give shop.toml a [split] to evaluate")
     if ablation and workshop.config.interactions.label is not None:
@@ -534,9 +544,7 @@ def _is_done(workshop: Workshop, stage: str, digest: str) -> bool:
 
 def _mark_done(workshop: Workshop, stage: str, digest: str) -> None:
     workshop.done[stage] = digest
-    part = workshop.stages.with_suffix(".part")
-    part.write_text(json.dumps(workshop.done), encoding="utf-8")
-    os.replace(part, workshop.stages)
+    replace_text(workshop.stages, json.dumps(workshop.done))
 
 
 def _short(row: object) -> str:

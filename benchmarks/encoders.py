@@ -298,7 +298,7 @@ def small(bench: Bench) -> list[dict[str, Any]]:
     texts = compose(world.snapshot, world.catalogue.item_label, world.encoder.text)
     settled = tuned(bench, workshop, world, world.given.log, bench.settings())
     fold = training_folds(world.given.log, workshop.config.split, 1)[0]
-    variants = {
+    variants: dict[str, dict[str, object]] = {
         "full": {"precision": "full"},
         "reduced": {"precision": "reduced"},
         "int8": {"precision": "full"},

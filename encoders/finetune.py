@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..config import EncoderSection
+from ..durable import move_in, replace_text
 from ..errors import CatalographError, MissingExtraError
 from .cache import text_digests
 from .drift import forgetting, similarities
@@ -234,9 +234,7 @@ def _one_run(
     for checkpoint in part.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     found = {"trained_parameters": count, "checks": checks}
-    half = done.with_suffix(".half")
-    half.write_text(json.dumps(found), encoding="utf-8")
-    os.replace(half, done)
+    replace_text(done, json.dumps(found))
     return found
 
 
@@ -261,8 +259,6 @@ def _publish(model: SentenceTransformer, width: int | None, part: Path, place: P
     model.max_seq_length = width
     with quiet():
         model.to("cpu").save_pretrained(str(part / "model"), create_model_card=False)
-    half = part / "report.json"
-    half.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    os.replace(half, place.with_name(place.name + ".json"))
-    os.replace(part / "model", place)
+    replace_text(place.with_name(place.name + ".json"), json.dumps(report, indent=1))
+    move_in(part / "model", place)
     shutil.rmtree(part)

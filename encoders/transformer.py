@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SHARD = 1_024  # texts encoded between two writes of the cache: what an interruption costs, and a step of the bar
 HUB_TIMEOUT_S = 10.0
+TELL_S = 10.0
 
 
 def encode(
@@ -51,7 +54,7 @@ def encode(
         rows = sorted(missing.values(), key=lambda n: (len(texts[n]), texts[n]))
         shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
         with reduced(device) if section.precision == "reduced" else nullcontext():
-            for shard in _tracked(shards, progress):
+            for shard in _tracked(shards, len(rows), progress):
                 store.add(digests[shard], vectors_of(model, [texts[n] for n in shard], section.batch_size))
     found = [store.get(digest) for digest in digests]
     dim = next((len(vector) for vector in found if vector is not None), 1)
@@ -88,9 +91,22 @@ def _shelf(weights: Weights, section: EncoderSection) -> str:
     )
 
 
-def _tracked(shards: Sequence[list[int]], progress: bool) -> Iterable[list[int]]:
-    """The shards, with a bar on stderr where somebody watches."""
-    return track(shards, "encode", console=Console(stderr=True), transient=True, disable=not progress)
+def _tracked(shards: Sequence[list[int]], texts: int, progress: bool) -> Iterable[list[int]]:
+    """The shards, with a bar on stderr where somebody watches, and a line now and then where a file does."""
+    console = Console(stderr=True)
+    if not progress or console.is_terminal:
+        return track(shards, "encode", console=console, transient=True, disable=not progress)
+    return _told(shards, texts)
+
+
+def _told(shards: Sequence[list[int]], texts: int) -> Iterator[list[int]]:
+    done, told = 0, time.monotonic()
+    for shard in shards:
+        yield shard
+        done += len(shard)
+        if time.monotonic() - told > TELL_S and done < texts:
+            told = time.monotonic()
+            print(f"{'':<9} {done:,} of {texts:,} texts encoded", file=sys.stderr, flush=True)
 
 
 def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:

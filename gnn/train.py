@@ -70,7 +70,7 @@ def train_relational(
             if valid is not None:
                 measured.append(_ndcg(_vectors(ranker, pairs, ordered, ()), pairs, valid))
             found = f", validation NDCG@10 {measured[-1]:.4f}" if measured else ""
-            say(f"relation vectors, epoch {epoch + 1} of {epochs}: loss {loss:.3f}{found}")
+            say(f"relation vectors of {len(log):,} events, epoch {epoch + 1} of {epochs}: loss {loss:.3f}{found}")
             if not measured or epoch == int(np.argmax(measured)):
                 best = {name: value.clone() for name, value in ranker.state_dict().items()}
             elif epoch - int(np.argmax(measured)) >= section.patience:

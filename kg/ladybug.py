@@ -6,7 +6,6 @@ a process killed at any moment leaves the old one. Why the code is so careful: d
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
+from ..durable import move_in
 from ..errors import QueryError, StoreError, UnknownIdError
 from ..loaders.catalogue import EdgeKey
 from . import ladybug_writeback as writeback
@@ -83,10 +83,8 @@ class LadybugStore:
                 execute(database, "CHECKPOINT")
             finally:
                 database.close()
-            _sync(part)
             self.close()
-            os.replace(part, self._path)
-            _sync(self._path.parent)
+            move_in(part, self._path)
         except QueryError as e:
             raise StoreError(f"{self._path}: not written, the old graph stays ({e})") from None
         except OSError as e:
@@ -230,15 +228,3 @@ def _remove(path: Path) -> None:
     """A file and what the engine keeps beside it: with what a full disk left there it would not open a new one."""
     for found in (path, *path.parent.glob(f"{escape(path.name)}.*")):
         found.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Onto the disk, so that the rename cannot come before the content; folders count only where they can be opened."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder on Windows
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -94,7 +94,7 @@ def withdraw(bolt: Bolt, notes: Notes) -> None:
     for key in lists:
         if notes.schema is None or key.relation not in notes.schema.relations():
             writing.remove_edges(key)
-    bolt.write(lambda transaction: ask(transaction, f"MATCH {NODE} DELETE m").consume())
+    writing.end()
 
 
 class _Writing:
@@ -118,6 +118,12 @@ class _Writing:
 
         for batch in whole_lists(new, gone, ROWS):
             self._in_one(partial(write, batch))
+
+    def end(self) -> None:
+        """Delete the note, if it is still ours."""
+        text = f"MATCH {NODE} WHERE m.token = $token DELETE m RETURN count(*) AS n"
+        if not self._bolt.write(lambda transaction: ask(transaction, text, token=self._token).single(strict=True)["n"]):
+            raise self._lost()
 
     def remove_edges(self, key: EdgeKey) -> None:
         """All of one relation."""
@@ -159,10 +165,13 @@ class _Writing:
             if notes.unfinished:
                 raise StoreError(f"{self._bolt.url}: {notes.complaint}")
             if not ask(transaction, HOLD, token=self._token).single(strict=True)["n"]:
-                raise StoreError(f"{self._bolt.url}: another publication has begun and ended this one; wait for it")
+                raise self._lost()
             return result
 
         return self._bolt.write(held)
+
+    def _lost(self) -> StoreError:
+        return StoreError(f"{self._bolt.url}: another publication has begun and ended this one; wait for it")
 
 
 def _note_in(transaction: neo4j.ManagedTransaction) -> tuple[str, list[EdgeKey], list[VectorKey]] | None:

@@ -100,7 +100,8 @@ def _check_settings(config: ShopConfig) -> None:
     if config.items.title is not None and config.items.title not in ("id", *properties):
         hint = did_you_mean(config.items.title, properties)
         raise ConfigError(f"items.title {config.items.title!r} is no item property{hint}")
-    for relation in {section.relation for section in (*config.attributes, *config.edges)}:
+    relations = [*(section.relation for section in config.attributes), *(section.relation for section in config.edges)]
+    for relation in relations:
         if relation in (INTERACTED, HELD_OUT) or relation.startswith("rev_"):
             raise ConfigError(f"relation {relation!r} is a name of the graph's own; choose another one")
 

@@ -20,8 +20,8 @@ def searches(config: ShopConfig, section: SearchSection, items: pl.Series, rejec
     """
     if config.split.method == "time" and section.time is None:
         raise ConfigError("[search] needs time: with split.method = 'time' later searches must be left out")
-    names = {"query": section.query, "item": section.item, "at": section.time, "relevance": section.relevance}
-    names = {name: column for name, column in names.items() if column is not None}
+    told = {"query": section.query, "item": section.item, "at": section.time, "relevance": section.relevance}
+    names = {name: column for name, column in told.items() if column is not None}
     sheet = Sheet.read(config.shop.data / section.file, names, rejects).typed("query").typed("item")
     sheet = sheet.present("query", "item").known("item", items, "item")
     if section.time is not None:

@@ -101,7 +101,7 @@ class Files:
         """SHA-256 over the files shop.toml names, [[triples]] included; a missing one counts as empty."""
         config = self._config
         files = [config.items.file, config.users.file, config.interactions.file]
-        files += [section.file for section in (*config.nodes, *config.edges)]
+        files += [*(section.file for section in config.nodes), *(section.file for section in config.edges)]
         files += [config.search.file] if config.search is not None else []
         for triples in config.triples:
             files += [triples.file, *(t.file for t in (triples.entities, triples.names) if t is not None)]

@@ -12,7 +12,7 @@ import polars as pl
 from ..config import PropertyType
 from ..errors import DataError, did_you_mean
 
-ROW = "__row"  # the number of a record: 1 is the first one under the header
+ROW = "__row"  # the number of a record as a spreadsheet shows it: the header of a CSV is row 1
 PARQUET, CSV, JSON_LINES = (".parquet",), (".csv", ".csv.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 TRUE, FALSE = ("1", "true", "yes", "t", "y"), ("0", "false", "no", "f", "n")
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -43,7 +43,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
     if table.is_empty():
         raise DataError(f"{path}: the table has no rows; give it at least one record under the header")
     wanted = [table[name] for name in dict.fromkeys(columns)]  # in an expression "*" would be every column
-    return pl.DataFrame(wanted, height=table.height).with_row_index(ROW, offset=1)
+    return pl.DataFrame(wanted, height=table.height).with_row_index(
+        ROW, offset=2 if path.name.lower().endswith(CSV) else 1
+    )
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -65,7 +67,7 @@ def _why(path: Path, error: Exception) -> str:
         try:
             data.decode("utf-8")
         except UnicodeDecodeError as e:
-            row = data[: e.start].count(b"\n")
+            row = data[: e.start].count(b"\n") + 1
             return f"row {row}: byte {data[e.start]:#04x} is not UTF-8; save the file as UTF-8"
     if "more fields" in text:
         return "a row has more cells than the header; put cells that hold a comma in double quotes"

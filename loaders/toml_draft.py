@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 WIDTH: Final = 120
-BARE: Final = re.compile(r"^[A-Za-z0-9_-]+$")
+BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def toml(value: object) -> str:
 
 
 def _key(key: str) -> str:
-    return key if BARE.match(key) else toml(key)
+    return key if BARE.fullmatch(key) else toml(key)
 
 
 def _comment(text: str) -> str:

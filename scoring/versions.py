@@ -9,11 +9,11 @@ A reader sees the old or the new version, never a mixture, and a process killed 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from ..durable import move_in, replace_text
 from ..errors import ArtifactError
 from .bundle import MANIFEST, METRICS, Bundle, save
 
@@ -31,25 +31,21 @@ def write(bundle: Bundle, folder: Path) -> Path:
         shutil.rmtree(left)
     part.mkdir(parents=True)
     save(bundle, part)
-    for file in part.iterdir():
-        _sync(file)
-    _sync(part)
-    os.replace(part, place)
-    _sync(shelf)
+    move_in(part, place)
     return place
 
 
 def add_metrics(place: Path, metrics: dict[str, Any], page: str | None = None) -> None:
     """What an evaluation found, as data and as a page, beside the model or in any other folder."""
     if page is not None:
-        _replace(place / REPORT, page)
-    _replace(place / METRICS, json.dumps(metrics, indent=1))
+        replace_text(place / REPORT, page)
+    replace_text(place / METRICS, json.dumps(metrics, indent=1))
 
 
 def publish(place: Path) -> None:
     """Serve this bundle from now on; of the older ones the newest few stay."""
     folder = place.parents[1]
-    _replace(folder / "current", place.name + "\n")
+    replace_text(folder / "current", place.name + "\n")
     older = [other for other in _complete(place.parent) if other != place]
     for other in older[: max(len(older) + 1 - KEPT, 0)]:
         shutil.rmtree(other)
@@ -117,19 +113,3 @@ def _complete(shelf: Path) -> list[Path]:
 def _number(place: Path) -> int:
     number = place.name.partition("-")[0]
     return int(number) if number.isdecimal() else 0
-
-
-def _replace(file: Path, text: str) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    _sync(part)
-    os.replace(part, file)
-    _sync(file.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

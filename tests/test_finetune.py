@@ -488,7 +488,7 @@ def test_searches_are_read_checked_and_cut_in_time(tmp_path):
         {"query": "lamp", "item": "i02", "relevance": 1.0},
     ]
     (tmp_path / "clicks.csv").write_text("\n".join([*rows, "x,i99,2024-02-01,3"]) + "\n")
-    with pytest.raises(CatalographError, match="row 4, column 'item': 'i99' is no item of the shop"):
+    with pytest.raises(CatalographError, match="row 5, column 'item': 'i99' is no item of the shop"):
         load_catalogue(load_config(toml))
     toml.write_text(text.replace('time = "at"\nrelevance', "relevance"))
     with pytest.raises(ConfigError, match=r"\[search\] needs time"):

@@ -18,6 +18,7 @@ from catalograph import errors
 ROOT = Path(__file__).parents[1]
 RANK = {
     "errors": 0,
+    "durable": 1,
     "config": 1,
     "loaders": 2,
     "kg": 3,
