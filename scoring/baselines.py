@@ -108,7 +108,7 @@ BASELINES = (
     Baseline("item-kNN", item_knn, (20, 50, 100, 300)),
     Baseline("RP3beta", rp3, (0.0, 0.15, 0.3, 0.45, 0.6)),
     Baseline("recent RP3", recent_rp3, (10, 20, 45, 90), timed=True),
-    Baseline("EASE", full_ease, (100, 300, 1000), memory=_ease_bytes),
+    Baseline("EASE", full_ease, (30, 100, 300, 1000), memory=_ease_bytes),
 )
 
 

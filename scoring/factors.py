@@ -32,7 +32,7 @@ def ease(rows: Rows, ridge: float) -> np.ndarray:
     g = torch.from_numpy(gram(rows))
     g.diagonal().add_(ridge)
     torch.linalg.cholesky(g, out=g)
-    inverse = torch.cholesky_inverse(g)
+    inverse = torch.cholesky_inverse(g).mT.contiguous()  # symmetric, and by rows: what reads it would copy it each time
     del g
     inverse /= -inverse.diagonal().clone()
     inverse.fill_diagonal_(0)
