@@ -25,11 +25,18 @@ Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's 
 Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
 AnyStore = Annotated[str | None, typer.Option("--store", help="As for rebuild; a published model asks no graph.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
+Build = Annotated[Path | None, typer.Option("--build", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Top = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 Where = Annotated[str | None, typer.Option("--where", help="Filter by item properties: price < 5 and name != 'x'.")]
+
+
+def _check_place(target: Path) -> None:
+    """Said before the work, not after it."""
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target}: there is no folder {target.parent}; make it, or name another file by --out")
 
 
 def _say(line: str) -> None:
@@ -66,8 +73,7 @@ def init(
 
     if out.exists() and not force:
         raise ConfigError(f"{out} is there already; say --force to overwrite it, or --out FILE")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out}: there is no folder {out.parent}; make it, or name another file by --out")
+    _check_place(out)
     text = draft_shop(tables or [], store, out, name=name, user=user, item=item)
     found = proved(text, out)
     if str(out) == "-":
@@ -215,7 +221,7 @@ def score(
     shop: Shop,
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS.csv", help="Columns user and item.")],
     target: Annotated[Path, typer.Option("--out", help="Parquet file to write: user, item, score.")],
-    build: Annotated[Path | None, typer.Option("--build", help="Build folder; default build/<shop>.")] = None,
+    build: Build = None,
 ) -> None:
     """Scores of given user-item pairs."""
     import pyarrow as pa  # noqa: PLC0415
@@ -223,6 +229,7 @@ def score(
 
     from .loaders.tables import read_table  # noqa: PLC0415
 
+    _check_place(target)
     table = read_table(pairs, ["user", "item"])
     users, items = (table[name].cast(str).to_list() for name in ("user", "item"))
     made = _recommender(shop, build)
@@ -237,6 +244,7 @@ def export(
     target: Annotated[Path, typer.Option("--out", help="File or folder to write.")],
     kind: Annotated[str, typer.Option("--format", help="pyg, networkx or parquet.")] = "pyg",
     store: Store = None,
+    build: Build = None,
     held_out: Annotated[bool, typer.Option("--held-out", help="With the held-out interactions.")] = False,
 ) -> None:
     """The graph for people's own models, ids included."""
@@ -246,7 +254,8 @@ def export(
 
     if kind not in FORMATS:
         raise ConfigError(f"--format {kind!r} is unknown{did_you_mean(kind, FORMATS)}")
-    with opened(_workshop(shop, store=store)) as graph:
+    _check_place(target)
+    with opened(_workshop(shop, store=store, out=build)) as graph:
         snapshot = export_snapshot(graph, held_out=held_out)
     FORMATS[kind](snapshot, target)
     _say(

@@ -10,6 +10,7 @@ from shops import make_shop
 
 from catalograph import Recommender
 from catalograph.cli import main
+from catalograph.durable import alone
 from catalograph.errors import ArtifactError, ConfigError
 from catalograph.pipeline import open_workshop, rebuild, run_evaluation
 
@@ -193,8 +194,22 @@ def test_score_and_export_write_files(built, tmp_path):
     target = tmp_path / "scores.parquet"
     assert main(["score", str(toml), str(tmp_path / "pairs.csv"), "--out", str(target), "--build", str(out)]) == 0
     assert target.is_file()
-    store = f"ladybug:{out / 'graph.lbug'}"
-    assert main(["export", str(toml), "--out", str(tmp_path / "g.pt"), "--store", store]) == 0
+    assert main(["export", str(toml), "--out", str(tmp_path / "g.pt"), "--build", str(out)]) == 0
+
+
+@pytest.mark.parametrize("command", [["score", "pairs.csv"], ["export"]])
+def test_a_missing_folder_is_told_before_the_work(built, capsys, command):
+    toml, out = built
+    assert main([command[0], str(toml), *command[1:], "--out", "nowhere/x", "--build", str(out)]) == 2
+    assert "there is no folder nowhere; make it" in capsys.readouterr().err
+
+
+def test_only_one_process_builds_in_a_folder(built, capsys):
+    toml, out = built
+    with alone(out):
+        assert main(["rebuild", str(toml), "--out", str(out)]) == 2
+    assert f"{out}: another process is building here; wait for it to end" in capsys.readouterr().err
+    assert main(["rebuild", str(toml), "--out", str(out)]) == 0
 
 
 KILLED_AT_RANDOM = """
