@@ -5,6 +5,7 @@
 const find = (id) => document.getElementById(id);
 let key = "";
 let question = null; // {user} or {history}: whom the lists are about
+const titles = new Map(); // of the items seen so far, for histories that are pasted
 let turn = 0; // answers to earlier questions are dropped
 
 function make(name, attributes = {}, ...children) {
@@ -46,6 +47,7 @@ const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 
 function rows(items, act, empty) {
   if (!items.length) return [make("li", {}, make("p", { class: "soft" }, empty))];
   return items.map((item) => {
+    titles.set(item.id, item.title);
     const title = item.title === item.id ? item.id : `${item.title} (${item.id})`;
     const button = make("button", { type: "button" }, make("span", { class: "name" }, title));
     if (item.score !== undefined) button.append(make("span", { class: "number" }, item.score.toFixed(3)));
@@ -69,7 +71,7 @@ async function show(asked) {
   question = asked;
   const had = asked.user
     ? (await ask("/history", asked)).found
-    : asked.history.map((id) => ({ id, title: id }));
+    : asked.history.map((id) => ({ id, title: titles.get(id) ?? id }));
   const body = asked.user ? { users: [asked.user] } : { history: asked.history };
   const where = find("where").value.trim();
   const said = await ask("/recommend", where ? { ...body, where } : body);
@@ -107,17 +109,19 @@ function barsOf(terms) {
     .filter(([, value]) => value !== 0)
     .sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]))
     .slice(0, 10);
-  const height = 22, wide = width(), from = 0.42 * wide, to = wide - 58;
+  const wide = width(), above = wide < 420; // names above the bars, or before them
+  const [height, from, drop] = above ? [40, 0, 18] : [22, 0.42 * wide, 0];
+  const to = wide - 58;
   const low = Math.min(0, ...largest.map(([, v]) => v)), high = Math.max(0, ...largest.map(([, v]) => v));
   const x = (value) => from + ((value - low) / (high - low || 1)) * (to - from);
   const label = largest.map(([name, value]) => `${name} ${value.toFixed(3)}`).join(", ");
   const chart = draw("svg", { viewBox: `0 0 ${wide} ${height * largest.length}`, role: "img", "aria-label": `Terms of the score: ${label}` });
   largest.forEach(([name, value], n) => {
     const y = n * height;
-    chart.append(draw("text", { x: 0, y: y + 15 }, shortened(name, Math.floor(from / 7.2))));
-    const bar = { x: Math.min(x(0), x(value)), y: y + 5, width: Math.max(Math.abs(x(value) - x(0)), 1), height: 12 };
+    chart.append(draw("text", { x: 0, y: y + 15 }, shortened(name, Math.floor((above ? wide : from) / 7.2))));
+    const bar = { x: Math.min(x(0), x(value)), y: y + drop + 5, width: Math.max(Math.abs(x(value) - x(0)), 1), height: 12 };
     chart.append(draw("rect", { ...bar, class: value < 0 ? "against" : "for" }));
-    chart.append(draw("text", { x: wide, y: y + 15, "text-anchor": "end", class: "soft" }, value.toFixed(3)));
+    chart.append(draw("text", { x: wide, y: y + drop + 15, "text-anchor": "end", class: "soft" }, value.toFixed(3)));
   });
   return chart;
 }

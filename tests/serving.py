@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def copy_of(build: Path, to: Path) -> Path:
     return to
 
 
-def publish_again(build: Path, spoil: Callable[[Path], None] | None = None) -> str:
+def publish_again(build: Path, spoil: Callable[[Path], None] | None = None):
     """Publish the served bundle under the next number, its arrays spoilt if so asked; returns its name."""
     now = versions.published(build)
     digest = now.name.partition("-")[2]
@@ -75,7 +76,7 @@ def eventually(holds, seconds: float = 20):
     return found
 
 
-def free_port() -> int:
+def free_port():
     """One nobody listens on at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return listening.getsockname()[1]
@@ -83,21 +84,27 @@ def free_port() -> int:
 
 @contextmanager
 def process(shop: Path, build: Path, *options: str):
-    """`catalograph serve` without keys; yields its process and its address once it is ready."""
+    """`catalograph serve`; yields its process, its address once it is ready, and its log: a function to its lines."""
     port = free_port()
     program = "import sys; from catalograph.cli import main; sys.exit(main(sys.argv[1:]))"
     told = ["serve", str(shop), "--out", str(build), "--port", str(port), *options]
-    command = [sys.executable, "-c", program, *told]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    with tempfile.TemporaryFile("w+") as log:  # a pipe nobody reads would fill, and stop it
+        running = subprocess.Popen([sys.executable, "-c", program, *told], stderr=log)
+
+        def lines_so_far():
+            log.seek(0)
+            return lines(log.read())
+
         try:
             eventually(lambda: running.poll() is not None or is_ready(f"{HERE}:{port}"), 120)
-            assert running.poll() is None, running.stderr.read()
-            yield running, f"{HERE}:{port}"
+            assert running.poll() is None, lines_so_far()
+            yield running, f"{HERE}:{port}", lines_so_far
         finally:
             running.kill()
+            running.wait()
 
 
-def is_ready(address: str) -> bool:
+def is_ready(address: str):
     """Whether it says so."""
     try:
         with urllib.request.urlopen(f"{address}/ready", timeout=5) as answer:
@@ -106,6 +113,6 @@ def is_ready(address: str) -> bool:
         return False
 
 
-def lines(text: str) -> list[dict]:
+def lines(text: str):
     """Log lines."""
     return [json.loads(line) for line in text.splitlines()]

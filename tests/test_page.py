@@ -44,7 +44,7 @@ def address(tmp_path_factory):
         file.write_text(text, "utf-8")
     rebuild(open_workshop(toml, out=folder / "build", device="cpu"))
     secret = add_key(folder / "keys", "page", ["read"])
-    with process(toml, folder / "build", "--keys", str(folder / "keys")) as (_, address):
+    with process(toml, folder / "build", "--keys", str(folder / "keys")) as (_, address, _):
         yield address, secret, Recommender.load(folder / "build")
 
 
@@ -143,9 +143,13 @@ def test_hostile_ids_and_titles_are_text(page, browser):
     assert page.texts("#found .name") == [f"Mugs {MARK} (i00)"]
     page.press("#found button")
     assert page.one("#history").get_attribute("value") == "i00"
+    page.write("#text", "mugs number 4")
+    page.press("#search button")
+    page.until(lambda: page.texts("#found .name") == [f"Mugs number 4 ({ITEM})"])
     page.write("#history", f"i01\n{ITEM}")
     page.press("#pasted button")
     page.until(lambda: len(page.texts("#had .name")) == 2)
+    assert page.texts("#had .name")[1] == f"Mugs number 4 ({ITEM})"
     page.press("#list button")
     page.until(lambda: page.texts("#reasons h3"))
     page.shot("hostile")

@@ -426,7 +426,7 @@ def ask(address, path, body):
 
 @pytest.mark.slow
 def test_the_command_serves_with_workers_and_stops_when_told(built, build):
-    with process(built[0], build, "--without-keys", "--workers", "2") as (running, address):
+    with process(built[0], build, "--without-keys", "--workers", "2") as (running, address, log):
         for n in range(30):
             ask(address, "/recommend", {"users": [f"u{n:02}"], "k": 2})
         told = {"id": "e1", "user": "u", "item": "i", "kind": "click"}
@@ -436,14 +436,13 @@ def test_the_command_serves_with_workers_and_stops_when_told(built, build):
             figures = answer.read().decode()
         assert 'catalograph_requests_total{endpoint="/recommend",status="200"} 30.0' in figures
         running.send_signal(signal.SIGTERM)
-        _, errors = running.communicate(timeout=60)
-    assert running.returncode == 0, errors
-    assert all("event" in line for line in lines(errors))
+        assert running.wait(60) == 0
+        assert all("event" in line for line in log())
 
 
 @pytest.mark.slow
 def test_requests_under_way_are_answered_before_it_stops(built, build):
-    with process(built[0], build, "--without-keys") as (running, address):
+    with process(built[0], build, "--without-keys") as (running, address, _):
         users = [f"u{n:02}" for n in range(60)]
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
             under_way = [
@@ -454,8 +453,7 @@ def test_requests_under_way_are_answered_before_it_stops(built, build):
             running.send_signal(signal.SIGTERM)
             answers = [one.result() for one in under_way if one.exception() is None]
             dropped = [one.exception() for one in under_way if one.exception() is not None]
-        running.communicate(timeout=60)
-    assert running.returncode == 0
+        assert running.wait(60) == 0
     assert answers
     assert all(isinstance(error.reason, ConnectionError) for error in dropped)  # came after the door was shut
 
