@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ServeSection
 from ..errors import ConfigError, MissingExtraError
+from ..loaders.feedback import FeedbackLog
 from .settings import Serving
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def serve(
         MissingExtraError: the extra `serve` is not installed.
         ConfigError: no keys, no keys where others could reach us, or an address that cannot be had.
         ArtifactError: nothing is published, or it cannot be served.
+        DataError: events cannot be kept in the build folder.
     """
     missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
     if missing:
@@ -52,6 +54,7 @@ def serve(
     serving = Serving(folder, limits, keyed, keys)
     serving.load_keys()
     Shelf(folder)  # what the caller can fix is told here in one line, not in the log of a worker
+    FeedbackLog(folder).close()
     config = uvicorn.Config(
         partial(_application, serving),
         factory=True,

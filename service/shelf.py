@@ -59,8 +59,9 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen = self._pointer()
-        self.current = edition(versions.published(folder), folder)
-        telemetry.now_serving(self.current.version)
+        place = versions.published(folder)
+        self.current = edition(place, folder)
+        telemetry.now_serving(versions.number(place))
 
     def refresh(self) -> None:
         """Take up a newly published version; one that cannot be served is refused, and looked at once."""
@@ -78,7 +79,7 @@ class Shelf:
             LOG.error("refused", extra={"told": {"why": str(e), "kept": self.current.version}})
         else:
             telemetry.SWAPS.labels("served").inc()
-            telemetry.now_serving(self.current.version)
+            telemetry.now_serving(versions.number(place))
             LOG.info("serving", extra={"told": {"version": self.current.version}})
 
     def _pointer(self) -> tuple[str, int] | None:

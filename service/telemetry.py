@@ -63,9 +63,9 @@ SECURE = {
 LOG = logging.getLogger(__name__)
 
 
-def now_serving(version: str) -> None:
-    """Set the gauges of the served version; its number is the front of its name."""
-    BUNDLE.set(int(version.partition("-")[0]))
+def now_serving(number: int) -> None:
+    """Set the gauges of the served version."""
+    BUNDLE.set(number)
     LOADED.set(time.time())
 
 

@@ -83,11 +83,14 @@ def free_port():
 
 
 @contextmanager
-def process(shop: Path, build: Path, *options: str):
-    """`catalograph serve`; yields its process, its address once it is ready, and its log: a function to its lines."""
+def process(*arguments: str | Path):
+    """`catalograph serve` with these arguments.
+
+    Yields its process, its address once it is ready, and a function that reads its log, a dict a line.
+    """
     port = free_port()
     program = "import sys; from catalograph.cli import main; sys.exit(main(sys.argv[1:]))"
-    told = ["serve", str(shop), "--out", str(build), "--port", str(port), *options]
+    told = ["serve", *map(str, arguments), "--port", str(port)]
     with tempfile.TemporaryFile("w+") as log:  # a pipe nobody reads would fill, and stop it
         running = subprocess.Popen([sys.executable, "-c", program, *told], stderr=log)
 

@@ -44,7 +44,7 @@ def service(built, tmp_path_factory):
     toml.write_text(built[0].read_text("utf-8") + "[serve]\nrate_per_s = 1e6\n", "utf-8")
     secret = add_key(folder / "keys", "all", SCOPES)
     build = copy_of(built[1], folder / "build")
-    with process(toml, build, "--keys", str(folder / "keys")) as (_, address, _):
+    with process(toml, "--out", build, "--keys", folder / "keys") as (_, address, _):
         yield address, {"Authorization": f"Bearer {secret}"}
 
 

@@ -44,7 +44,7 @@ def address(tmp_path_factory):
         file.write_text(text, "utf-8")
     rebuild(open_workshop(toml, out=folder / "build", device="cpu"))
     secret = add_key(folder / "keys", "page", ["read"])
-    with process(toml, folder / "build", "--keys", str(folder / "keys")) as (_, address, _):
+    with process(toml, "--out", folder / "build", "--keys", folder / "keys") as (_, address, _):
         yield address, secret, Recommender.load(folder / "build")
 
 

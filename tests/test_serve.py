@@ -6,7 +6,10 @@ import json
 import logging
 import re
 import signal
+import socket
+import sqlite3
 import stat
+import sys
 import time
 import urllib.request
 
@@ -16,7 +19,7 @@ from serving import client, copy_of, eventually, lines, of_nonsense, process, pu
 from catalograph import Recommender
 from catalograph.cli import main
 from catalograph.errors import ConfigError
-from catalograph.loaders.feedback import read_feedback
+from catalograph.loaders.feedback import FILE, read_feedback
 from catalograph.service.gather import BusyError, Crew, Gatherer
 from catalograph.service.keys import VARIABLE, add_key, load_keys
 from catalograph.service.telemetry import JsonLines
@@ -223,7 +226,8 @@ def test_events_are_kept_once_and_told_apart(build):
 
 def test_a_disk_that_refuses_is_told(build):
     with client(build) as asking:
-        (build / "events.sqlite").write_bytes(b"broken" * 4_000)
+        with sqlite3.connect(build / FILE) as other:
+            other.execute("DROP TABLE events")
         told = {"id": "e1", "user": "u", "item": "i", "kind": "click"}
         answer = asking.post("/events", json={"events": [told]})
         assert answer.status_code == 503
@@ -426,7 +430,7 @@ def ask(address, path, body):
 
 @pytest.mark.slow
 def test_the_command_serves_with_workers_and_stops_when_told(built, build):
-    with process(built[0], build, "--without-keys", "--workers", "2") as (running, address, log):
+    with process(built[0], "--out", build, "--without-keys", "--workers", "2") as (running, address, log):
         for n in range(30):
             ask(address, "/recommend", {"users": [f"u{n:02}"], "k": 2})
         told = {"id": "e1", "user": "u", "item": "i", "kind": "click"}
@@ -442,7 +446,7 @@ def test_the_command_serves_with_workers_and_stops_when_told(built, build):
 
 @pytest.mark.slow
 def test_requests_under_way_are_answered_before_it_stops(built, build):
-    with process(built[0], build, "--without-keys") as (running, address, _):
+    with process(built[0], "--out", build, "--without-keys") as (running, address, _):
         users = [f"u{n:02}" for n in range(60)]
         with concurrent.futures.ThreadPoolExecutor(16) as threads:
             under_way = [
@@ -481,6 +485,23 @@ def test_the_command_refuses_what_is_not_published_or_torn(built, build, capsys)
     for folder, told in ((build, "incomplete"), (build / "bundles", "nothing is published")):
         assert main(["serve", str(built[0]), "--out", str(folder), "--without-keys"]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_without_the_extra_it_is_named(built, build, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve", str(built[0]), "--out", str(build), "--without-keys"]) == 2
+    assert "fastapi: pip install 'catalograph[serve]'" in capsys.readouterr().err
+
+
+def test_a_log_that_is_none_and_a_port_that_is_taken_are_told(built, build, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["--out", str(build), "--without-keys", "--port", str(taken.getsockname()[1])]
+        (build / FILE).write_bytes(b"something else" * 1_000)
+        assert main(["serve", str(built[0]), *arguments]) == 2
+        assert FILE in capsys.readouterr().err
+        (build / FILE).unlink()
+        assert main(["serve", str(built[0]), *arguments]) == 2
+        assert "choose another" in capsys.readouterr().err
 
 
 def test_key_prints_the_key_and_keeps_its_digest(tmp_path, capsys):
