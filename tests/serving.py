@@ -103,8 +103,11 @@ def process(*arguments: str | Path):
             assert running.poll() is None, lines_so_far()
             yield running, f"{HERE}:{port}", lines_so_far
         finally:
-            running.kill()
-            running.wait()
+            running.terminate()  # before it is killed: workers outlive a parent that cannot tell them
+            try:
+                running.wait(30)
+            finally:
+                running.kill()
 
 
 def is_ready(address: str):
