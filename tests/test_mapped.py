@@ -1,5 +1,7 @@
 """Arrays mapped from a safetensors file are those the library reads, and a torn file is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,3 +43,13 @@ def test_a_torn_file_is_refused(tmp_path_factory, percent):
     file.write_bytes(whole[: len(whole) * percent // 100])
     with pytest.raises(ValueError, match=r".*"):
         mapped(file)
+
+
+@pytest.mark.parametrize(
+    "entry", [("F64", [2], [0, 24]), ("F64", [4], [0, 24]), ("F64", [1], [24, 32]), ("F64", [1], [-8, 0])]
+)
+def test_a_header_that_lies_is_refused(tmp_path, entry):
+    header = json.dumps({"a": dict(zip(("dtype", "shape", "data_offsets"), entry, strict=True))}).encode()
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + bytes(24))
+    with pytest.raises(ValueError, match="a lies beyond"):
+        mapped(tmp_path / "a")
