@@ -342,6 +342,43 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 @app.command()
+def serve(
+    shop: Shop,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that answer.")] = 1,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", help="File of API keys; default: CATALOGRAPH_KEYS in the environment.")
+    ] = None,
+    without_keys: Annotated[
+        bool, typer.Option("--without-keys", help="Ask for no key; only on this machine's own address.")
+    ] = False,
+    out: Out = None,
+) -> None:
+    """Answer over HTTP from the published model, with a page at /; a newly published one is taken up."""
+    from .config import load_config  # noqa: PLC0415
+    from .service.run import serve as run  # noqa: PLC0415
+
+    if without_keys and keys is not None:
+        raise ConfigError("--without-keys asks for no key; leave --keys away")
+    config = load_config(shop)
+    folder = out if out is not None else Path("build") / config.shop.name
+    run(folder, config.serve, host=host, port=port, workers=workers, keys=keys, keyed=not without_keys)
+
+
+@app.command()
+def key(
+    keys: Annotated[Path, typer.Argument(metavar="FILE", help="The file of keys; made when it is not there.")],
+    name: Annotated[str, typer.Argument(help="What logs call the key.")],
+    scope: Annotated[list[str], typer.Option("--scope", help="read, events or metrics; may be given again.")],
+) -> None:
+    """Make an API key for the service: its digest into the file, the key itself onto stdout, once."""
+    from .service.keys import add_key  # noqa: PLC0415
+
+    typer.echo(add_key(keys, name, scope))
+
+
+@app.command()
 def doctor() -> None:
     """What a bug report needs: versions, devices, cores, memory, and whether the default weights are right."""
     import os  # noqa: PLC0415

@@ -339,6 +339,17 @@ class StoreSection(Section):
     adopt: bool = False  # take over nodes that have one of the shop's labels and ids and are not of the shop
 
 
+class ServeSection(Section):
+    """What `catalograph serve` lets through; changing it changes no model."""
+
+    body_kib: int = Field(256, ge=1)  # of one request
+    rate_per_s: float = Field(100, gt=0)  # requests of one key to one worker in the long run; twice as many at once
+    timeout_s: float = Field(10, gt=0)  # for reading a request and working on it
+    waiting: int = Field(500, ge=1)  # requests that may wait for the model; more are sent away with 503
+    poll_s: float = Field(2, gt=0)  # between two looks for a new version and for changed keys
+    drain_s: int = Field(30, ge=1)  # for the requests under way when the service is told to stop
+
+
 class EvaluationSection(Section):
     """What `evaluate` prints."""
 
@@ -369,6 +380,7 @@ class ShopConfig(Section):
     model: ModelSection = ModelSection()
     store: StoreSection = StoreSection()
     evaluation: EvaluationSection = EvaluationSection()
+    serve: ServeSection = ServeSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> ShopConfig:

@@ -187,7 +187,7 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
 
 def _inputs(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
-    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True})
+    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True, "serve": True})
     not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
     with closing(open_source(workshop.config)) as source:
         tables = source.digest()

@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from ..errors import ArtifactError
 from ..kg.log import InteractionLog
 from .boosted import BoostedHead
 from .head import Head
+from .mapped import mapped
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
@@ -158,7 +159,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise ArtifactError(f"{place}: format {manifest['format']}, this version reads {FORMAT}; rebuild the shop")
-        arrays = load_file(place / ARRAYS)
+        arrays = mapped(place / ARRAYS)
         items, users = pq.read_table(place / ITEMS), pq.read_table(place / USERS)
         events = pq.read_table(place / EVENTS)
         metrics = json.loads((place / METRICS).read_text(encoding="utf-8")) if (place / METRICS).is_file() else {}

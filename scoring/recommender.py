@@ -174,6 +174,20 @@ class Recommender:
         """Whether there is an item of this id."""
         return item in self._items
 
+    def knows_user(self, user: str) -> bool:
+        """Whether there is a user of this id."""
+        return user in self._users
+
+    def history(self, user: str) -> list[str]:
+        """The items a user has, oldest first.
+
+        Raises:
+            UnknownIdError: nobody knows the user.
+        """
+        row = int(self._rows(self._users, [user])[0])
+        first, last = np.searchsorted(self._histories.user, [row, row + 1])
+        return [self._items.ids[item] for item in self._histories.item[first:last]]
+
     def title(self, item: str) -> str:
         """What people call the item: its title, else its id."""
         title = self.bundle.config["items"]["title"]

@@ -24,8 +24,8 @@ KEPT = 3  # bundles that stay when a new one is published: the served one and wh
 def write(bundle: Bundle, folder: Path) -> Path:
     """Write a bundle beside its place, sync it and rename it in; returns its folder. Nothing is published yet."""
     shelf = folder / "bundles"
-    number = max((_number(place) for place in _complete(shelf)), default=0) + 1
-    place = shelf / f"{number:04}-{bundle.inputs[:8]}"
+    last = max((number(place) for place in _complete(shelf)), default=0)
+    place = shelf / f"{last + 1:04}-{bundle.inputs[:8]}"
     part = place.with_name(place.name + ".part")
     for left in shelf.glob("*.part"):  # of runs that were killed
         shutil.rmtree(left)
@@ -107,9 +107,10 @@ def _drop_unnamed(encoders: Path, kept: list[Path]) -> None:
 
 def _complete(shelf: Path) -> list[Path]:
     """Bundles, oldest first."""
-    return sorted((place for place in shelf.glob("*-*") if place.suffix != ".part"), key=_number)
+    return sorted((place for place in shelf.glob("*-*") if place.suffix != ".part"), key=number)
 
 
-def _number(place: Path) -> int:
-    number = place.name.partition("-")[0]
-    return int(number) if number.isdecimal() else 0
+def number(place: Path) -> int:
+    """A version's number: the front of its name."""
+    front = place.name.partition("-")[0]
+    return int(front) if front.isdecimal() else 0

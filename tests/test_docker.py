@@ -80,7 +80,8 @@ def test_what_is_copied_is_there():
 def test_the_requirements_are_those_of_the_package(tmp_path):
     (program,) = re.findall(r'python -c "(.*?)" ', DOCKERFILE)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == PYPROJECT["project"]["dependencies"]
+    project = PYPROJECT["project"]
+    assert done.stdout.splitlines() == project["dependencies"] + project["optional-dependencies"]["serve"]
     assert re.search(r"^torch==", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
 
 
@@ -112,14 +113,54 @@ def test_containers_run_commands_that_exist():
     assert yaml.safe_load(entry) == [next(iter(PYPROJECT["project"]["scripts"]))]
     (health,) = instructions("HEALTHCHECK")
     check_command(yaml.safe_load(health.partition("CMD ")[2])[1:])
-    service = COMPOSE["services"]["rebuild"]
-    check_command(service["command"])
-    build = service["build"]
+    rebuild = COMPOSE["services"]["rebuild"]
+    for service in (rebuild, COMPOSE["services"]["serve"]):
+        check_command(service["command"])
+        assert service["image"] == rebuild["image"]
+        assert set(service.get("depends_on", ())) <= set(COMPOSE["services"])
+        assert set(service.get("secrets", ())) <= set(COMPOSE["secrets"])
+    build = rebuild["build"]
     assert (ROOT / "docker" / build["context"] / build["dockerfile"]).is_file()
     assert set(build["args"]) <= {line.partition("=")[0] for line in instructions("ARG")}
-    assert set(service["depends_on"]) <= set(COMPOSE["services"])
     volumes = [v.split(":")[0] for s in COMPOSE["services"].values() for v in s["volumes"] if v[0] not in "$./"]
     assert set(volumes) == set(COMPOSE["volumes"])
+
+
+def test_the_service_reads_the_keys_it_is_given_and_is_asked_where_it_listens():
+    service = COMPOSE["services"]["serve"]
+    said = dict(zip(service["command"], service["command"][1:], strict=False))
+    assert said["--keys"] == f"/run/secrets/{service['secrets'][0]}"
+    (port,) = service["ports"]
+    default = next(p.default for p in get_command(app).commands["serve"].params if p.name == "port")
+    assert port == f"127.0.0.1:{default}:{default}"
+    assert f":{default}/ready" in service["healthcheck"]["test"][-1]
+    assert said["--out"] in [volume.split(":")[1] for volume in service["volumes"]]
+
+
+def figures_named_in(text):
+    """Names of the service's figures, without what Prometheus appends to them."""
+    return {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in re.findall(r"\bcatalograph_\w+", text)}
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "dashboard.json"])
+def test_alerts_and_dashboard_read_figures_and_endpoints_that_exist(name):
+    from catalograph.service import endpoints, telemetry  # noqa: PLC0415
+
+    text = (ROOT / "docker" / name).read_text("utf-8")
+    loaded = yaml.safe_load(text)
+    expressions = (
+        [rule["expr"] for group in loaded["groups"] for rule in group["rules"]]
+        if name == "alerts.yml"
+        else [target["expr"] for panel in loaded["panels"] for target in panel["targets"]]
+    )
+    assert len(expressions) > 5
+    known = {metric.name for metric in telemetry.REGISTRY.collect()}
+    assert figures_named_in(text) <= known
+    assert all(expression.count("(") == expression.count(")") for expression in expressions)
+    paths = {route.path for route in [*endpoints.reading.routes, *endpoints.feedback.routes]}
+    assert set(re.findall(r'endpoint="(/\w+)"', text)) <= paths
+    if name == "dashboard.json":
+        assert figures_named_in(text) == known
 
 
 LINES = [line.strip() for line in MANUAL.splitlines() if line.startswith("    ")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import pytest
+from serving import process
 from shops import SHOP, make_shop
 from typer.main import get_command
 
@@ -51,7 +52,11 @@ def desk(tmp_path_factory):
 def test_the_examples_run(desk, monkeypatch, capsys):
     monkeypatch.chdir(desk)
     for command in commands():
-        if command.startswith("catalograph "):
+        if command.startswith("catalograph serve "):
+            with process(*shlex.split(command)[2:]) as (running, _, _):
+                running.terminate()
+                assert running.wait(60) == 0
+        elif command.startswith("catalograph "):
             assert main(shlex.split(command)[1:]) == 0, command + capsys.readouterr().err
         else:
             subprocess.run(command, shell=True, check=True)  # noqa: S602 - our own README

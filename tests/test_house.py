@@ -27,10 +27,11 @@ RANK = {
     "scoring": 5,
     "pipeline": 6,
     "publishing": 7,
+    "service": 7,
     "cli": 8,
     "__init__": 9,  # the front door names things of every room
 }
-HEAVY = {"torch", "transformers", "torch_geometric", "neo4j"}
+HEAVY = {"torch", "transformers", "torch_geometric", "neo4j", "fastapi"}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES = PYPROJECT["tool"]["setuptools"]["packages"]
 
@@ -124,7 +125,10 @@ def test_a_wheel_holds_every_source_file_and_no_test(checkout, tmp_path):
     declared = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
     folders = [checkout.joinpath(*package.split(".")[1:]) for package in declared]
     sources = [
-        path for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".cypher", ".typed", ".html")
+        path
+        for folder in folders
+        for path in folder.iterdir()
+        if path.suffix in (".py", ".cypher", ".typed", ".html", ".js", ".css")
     ]
     assert held == {f"catalograph/{path.relative_to(checkout).as_posix()}" for path in sources}
     assert any(name.endswith(".cypher") for name in held)

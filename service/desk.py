@@ -1,0 +1,121 @@
+"""Answers to questions, out of one edition of the model: between the shapes of the wire and the recommender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ConfigError, UnknownIdError
+from ..scoring.recommender import Recommended
+from . import telemetry, wire
+from .shelf import Edition
+from .way import way_of
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Lists somebody waits for."""
+
+    edition: Edition
+    users: tuple[str, ...]
+    k: int
+    where: str | None
+
+
+Listing = list[list[Recommended]]
+
+
+def recommend(wanted: Sequence[Wanted]) -> list[Listing | Exception]:
+    """The lists of many requests. Those of one edition and one filter share a call.
+
+    A longer list begins as the shorter one, so the longest asked for serves all of them.
+    """
+    telemetry.CALLS.observe(len(wanted))
+    answers: list[Listing | Exception] = [[]] * len(wanted)
+    groups: dict[tuple[int, str | None], list[int]] = {}
+    for number, one in enumerate(wanted):
+        groups.setdefault((id(one.edition), one.where), []).append(number)
+    for numbers in groups.values():
+        for number, answer in zip(numbers, _together([wanted[n] for n in numbers]), strict=True):
+            answers[number] = answer
+    return answers
+
+
+def _together(wanted: Sequence[Wanted]) -> Sequence[Listing | Exception]:
+    model, where, k = wanted[0].edition.model, wanted[0].where, max(one.k for one in wanted)
+    users = list(dict.fromkeys(user for one in wanted for user in one.users))
+    try:
+        lists = dict(zip(users, model.recommend(users, k, where), strict=True))
+    except Exception as e:  # the filter they share, or our own fault: each of them is told
+        return [e] * len(wanted)
+    return [[lists[user][: one.k] for user in one.users] for one in wanted]
+
+
+def check(edition: Edition, *, users: Iterable[str] = (), items: Iterable[str] = (), k: int = 1) -> None:
+    """Refuse what this edition does not know before it costs anything, or anybody else.
+
+    Raises:
+        UnknownIdError: an id the model has never seen.
+        ConfigError: k is above what it ranks.
+    """
+    for kind, known, ids in (("user", edition.model.knows_user, users), ("item", edition.model.knows, items)):
+        for id_ in ids:
+            if not known(id_):
+                raise UnknownIdError(f"no {kind} {id_!r} in {edition.model.bundle.shop}; POST /search finds ids")
+    most = edition.model.model.pool_size
+    if k > most:
+        raise ConfigError(f"k = {k} is more than the {most} items this model ranks")
+
+
+def places(edition: Edition, found: Sequence[Recommended], terms: bool) -> list[wire.Place]:
+    """A list as it goes over the wire."""
+    return [
+        wire.Place(item=r.item, title=edition.model.title(r.item), score=r.score, terms=r.terms if terms else None)
+        for r in found
+    ]
+
+
+def explain(edition: Edition, ask: wire.WhyForUser | wire.WhyForHistory) -> wire.Why:
+    """One score, taken apart."""
+    model = edition.model
+    if isinstance(ask, wire.WhyForUser):
+        why = model.explain(ask.user, ask.item, most=ask.most)
+    else:
+        why = model.explain_for(ask.history, ask.item, most=ask.most)
+    reasons = [
+        wire.Reason(
+            because=reason.because,
+            title=model.title(reason.because),
+            term=reason.term,
+            score=reason.score,
+            cypher=reason.path,
+            way=way_of(reason.path, reason.because, ask.item) if reason.path else None,
+        )
+        for reason in why.reasons
+    ]
+    return wire.Why(
+        version=edition.version,
+        item=ask.item,
+        title=model.title(ask.item),
+        score=why.score,
+        terms=why.terms,
+        reasons=reasons,
+    )
+
+
+def score(edition: Edition, ask: wire.Pairs) -> wire.Scores:
+    """Every pair's score."""
+    scores = np.asarray(edition.model.score(ask.users, ask.items))
+    return wire.Scores(version=edition.version, scores=scores.tolist())
+
+
+def history(edition: Edition, user: str) -> list[wire.Named]:
+    """What a customer has, oldest first."""
+    return named(edition, edition.model.history(user))
+
+
+def named(edition: Edition, items: Iterable[str]) -> list[wire.Named]:
+    """Items with their titles."""
+    return [wire.Named(id=item, title=edition.model.title(item)) for item in items]

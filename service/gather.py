@@ -1,0 +1,105 @@
+"""What arrives while work is under way waits, and goes together in the next call.
+
+Nobody waits for company: a lone question is worked on at once, and calls grow as load does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+T = TypeVar("T")
+
+
+class BusyError(Exception):
+    """More waits than the service is set to keep waiting."""
+
+
+class Gatherer(Generic[Ask, Answer]):
+    """Asks of many requests, answered by one thread. work: an answer or an exception per ask, in order.
+
+    most: asks of one call. waiting: asks that may wait for it.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Ask]], Sequence[Answer | Exception]], *, most: int, waiting: int):
+        self._work, self._most, self._waiting = work, most, waiting
+        self._asks: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
+        self._some = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1)
+
+    async def ask(self, ask: Ask) -> Answer:
+        """The answer to one ask.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        if len(self._asks) >= self._waiting:
+            raise BusyError
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asks.append((ask, future))
+        self._some.set()
+        return await future
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._some.wait()
+            taken = [self._asks.popleft() for _ in range(min(self._most, len(self._asks)))]
+            if not self._asks:
+                self._some.clear()
+            wanted = [(ask, future) for ask, future in taken if not future.done()]  # else its request has given up
+            if wanted:
+                await self._answer(wanted)
+
+    async def _answer(self, wanted: Sequence[tuple[Ask, asyncio.Future[Answer]]]) -> None:
+        loop = asyncio.get_running_loop()
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = await loop.run_in_executor(self._thread, self._work, [ask for ask, _ in wanted])
+        except Exception as e:  # whoever asked is told; the next ask finds us working
+            answers = [e] * len(wanted)
+        for (_, future), answer in zip(wanted, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._thread.shutdown()
+
+
+class Crew:
+    """Threads for work that is done one question at a time."""
+
+    def __init__(self, threads: int, waiting: int) -> None:
+        self._threads, self._free = ThreadPoolExecutor(threads), threads + waiting
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """The result of `work`, from another thread.
+
+        Raises:
+            BusyError: too much waits.
+        """
+        if not self._free:
+            raise BusyError
+        self._free -= 1
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future.add_done_callback(self._done)  # a request that gave up frees its thread only when the work ends
+        return await asyncio.shield(future)
+
+    def _done(self, future: asyncio.Future[T]) -> None:
+        self._free += 1
+        if not future.cancelled():
+            future.exception()  # fetched, or asyncio complains of an abandoned one
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown()

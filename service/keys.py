@@ -1,0 +1,120 @@
+"""Who may ask: API keys, of which only SHA-256 digests are kept.
+
+A line a key, `name scopes sha256`, for instance `website read,events 9f86d0…`; `-` for scopes takes everything from a
+key that stays known. Keys are 256 random bits, so a plain digest cannot be turned back by guessing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError, did_you_mean
+
+SCOPES = ("read", "events", "metrics")
+VARIABLE = "CATALOGRAPH_KEYS"
+NAME, DIGEST = re.compile(r"[A-Za-z0-9._-]{1,64}"), re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One line."""
+
+    name: str
+    scopes: frozenset[str]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Keys:
+    """All keys of a service. source: the file they are in, or None when they come from the environment."""
+
+    keys: tuple[Key, ...]
+    source: Path | None = None
+
+    def holder(self, secret: str) -> Key | None:
+        """Whose secret this is. Every key is compared, in constant time, so the time tells nothing."""
+        digest, found = digest_of(secret), None
+        for key in self.keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+
+def digest_of(secret: str) -> str:
+    """Hex SHA-256."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def load_keys(source: Path | None) -> Keys:
+    """Keys from a file, or from CATALOGRAPH_KEYS, where a semicolon may stand for the end of a line.
+
+    Raises:
+        ConfigError: there is no key, or a line is not one.
+    """
+    if source is None:
+        place, text = VARIABLE, os.environ.get(VARIABLE, "").replace(";", "\n")
+    else:
+        place, text = str(source), _text(source)
+    lines = [(n, line.split()) for n, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
+    keys = tuple(_key(words, f"{place}, line {n}") for n, words in lines)
+    if not keys:
+        raise ConfigError(
+            f"{place} holds no API key; make one with `catalograph key FILE NAME --scope read` and name the file by "
+            "--keys, or serve this machine alone by --without-keys"
+        )
+    names = [key.name for key in keys]
+    twice = next((name for n, name in enumerate(names) if name in names[:n]), None)
+    if twice is not None:
+        raise ConfigError(f"{place}: two keys are named {twice!r}; names stand in logs and must tell keys apart")
+    return Keys(keys, source)
+
+
+def _text(source: Path) -> str:
+    try:
+        return source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(
+            f"{source}: the keys cannot be read ({getattr(e, 'strerror', None) or 'not UTF-8'})"
+        ) from None
+
+
+def _key(words: Sequence[str], place: str) -> Key:
+    # The words themselves stay out of the message: somebody may have put a secret there.
+    if len(words) != 3 or not NAME.fullmatch(words[0]) or not DIGEST.fullmatch(words[2]):
+        raise ConfigError(f"{place} is not `name scopes sha256` (the digest in 64 hex digits)")
+    return Key(words[0], _scopes([] if words[1] == "-" else words[1].split(","), place), words[2])
+
+
+def _scopes(words: Sequence[str], place: str) -> frozenset[str]:
+    for word in words:
+        if word not in SCOPES:
+            raise ConfigError(f"{place}: no scope {word!r}{did_you_mean(word, SCOPES)}")
+    return frozenset(words)
+
+
+def add_key(file: Path, name: str, scopes: Sequence[str]) -> str:
+    """Append a new key to a file that nobody else may read; returns the secret, which is kept nowhere.
+
+    Raises:
+        ConfigError: the name is taken or malformed, a scope is unknown, or the file cannot be written.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"a key is named by 1 to 64 letters, digits and . _ -, not {name!r}")
+    granted = _scopes(scopes, "--scope")
+    if file.is_file() and _text(file).strip() and name in {key.name for key in load_keys(file).keys}:
+        raise ConfigError(f"{file} has a key {name!r} already; take its line out, or choose another name")
+    secret = secrets.token_urlsafe(32)
+    line = f"{name} {','.join(sorted(granted)) or '-'} {digest_of(secret)}\n"
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as handle:
+            handle.write(line)
+    except OSError as e:
+        raise ConfigError(f"{file}: the key cannot be written ({e.strerror})") from None
+    return secret

@@ -1,0 +1,245 @@
+"""What goes over the wire: questions and answers, with limits and examples. All of it ends up in /openapi.json."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from ..loaders.feedback import Event, Kind
+
+MOST = 100  # ids, or events, in one request
+Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST)]
+K = Annotated[int, Field(ge=1, le=MOST, description="How many items.")]
+Where = Annotated[
+    str | None, Field(max_length=2_000, description="A filter over the items' properties: price < 5 and name != 'x'.")
+]
+USER, ITEM, OTHER = "17850", "RED RETROSPOT MUG", "RED RETROSPOT PLATE"
+
+
+class Asked(BaseModel):
+    """A body; what it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+class _Listing(Asked):
+    k: K = 10
+    where: Where = None
+    terms: bool = Field(False, description="Each term's part of every score; they add up to it.")
+
+
+class ForUsers(_Listing):
+    """The best items for customers the model knows."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"users": [USER], "k": 3, "where": "price < 5"}})
+    users: Ids
+
+
+class ForHistory(_Listing):
+    """The best items for somebody never seen, from what they have, oldest first."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "k": 3}})
+    history: Ids
+
+
+class ForItem(_Listing):
+    """Items the model puts next to one."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"item": ITEM, "k": 3}})
+    item: Id
+
+
+class _Why(Asked):
+    item: Id
+    most: int = Field(5, ge=1, le=20, description="How many reasons.")
+
+
+class WhyForUser(_Why):
+    """Why a customer is shown an item."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"user": USER, "item": ITEM}})
+    user: Id
+
+
+class WhyForHistory(_Why):
+    """Why somebody with this history is shown an item."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"history": [OTHER], "item": ITEM}})
+    history: Ids
+
+
+class Pairs(Asked):
+    """Every user with every item."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"users": [USER], "items": [ITEM, OTHER]}})
+    users: Ids
+    items: Ids
+
+
+class Search(Asked):
+    """Ids and titles that hold every word of a text."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"what": "items", "text": "retrospot mug", "n": 5}})
+    what: Literal["items", "users"]
+    text: str = Field(max_length=200)
+    n: int = Field(20, ge=1, le=MOST)
+
+
+class OneUser(Asked):
+    """A customer the model knows."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"user": USER}})
+    user: Id
+
+
+class Told(Asked):
+    """One thing a customer did. The first event of an id counts; the same id again changes nothing."""
+
+    id: Annotated[Id, Field(description="Your own, once for ever; sent again after a lost answer, it counts once.")]
+    user: Id
+    item: Id
+    kind: Kind
+    at: AwareDatetime | None = Field(None, description="When, with its offset from UTC; default: now.")
+    quantity: float = Field(1.0, gt=0, le=1e9)
+    version: str | None = Field(None, max_length=64, description="`version` of the answer that led here.")
+    place: int | None = Field(None, ge=1, le=10_000, description="Place in that list, 1 is the best.")
+
+    def event(self) -> Event:
+        """As the log keeps it."""
+        at = self.at if self.at is not None else datetime.now(UTC)
+        fields = self.model_dump(exclude={"at"})
+        return Event(at=int(at.timestamp() * 1000), **fields)
+
+
+class Feedback(Asked):
+    """Events, kept all or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "events": [
+                    {"id": "order-5531/1", "user": USER, "item": ITEM, "kind": "purchase", "at": "2026-11-24T10:00:00Z"}
+                ]
+            }
+        }
+    )
+    events: list[Told] = Field(min_length=1, max_length=MOST)
+
+
+class Place(BaseModel):
+    """One place of a list. terms: asked for by `terms`."""
+
+    item: str
+    title: str
+    score: float
+    terms: dict[str, float] | None = None
+
+
+class Listed(BaseModel):
+    """A list, best first. user: null when a history was asked about."""
+
+    user: str | None
+    items: list[Place]
+
+
+class Lists(BaseModel):
+    """One list per user asked for, in that order. version: of the model that made them."""
+
+    version: str
+    lists: list[Listed]
+
+
+class Similar(BaseModel):
+    """Best first."""
+
+    version: str
+    items: list[Place]
+
+
+class Step(BaseModel):
+    """An edge of the way: `relation` from node `source` to node `target`, numbers into `nodes`."""
+
+    source: int
+    target: int
+    relation: str
+
+
+class Way(BaseModel):
+    """The way through the graph from a history item (the first node) to the item (the last).
+
+    nodes: an id, or where any node will do the label it has, in angle brackets.
+    """
+
+    nodes: list[str]
+    steps: list[Step]
+
+
+class Reason(BaseModel):
+    """One history item's part of the score. cypher: runs on the shop's graph; null where no walk is behind the term."""
+
+    because: str
+    title: str
+    term: str
+    score: float
+    cypher: str | None
+    way: Way | None
+
+
+class Why(BaseModel):
+    """score is the sum of the terms; reasons are its largest positive parts."""
+
+    version: str
+    item: str
+    title: str
+    score: float
+    terms: dict[str, float]
+    reasons: list[Reason]
+
+
+class Scores(BaseModel):
+    """scores[u][i]: of user u for item i, in the order asked."""
+
+    version: str
+    scores: list[list[float]]
+
+
+class Named(BaseModel):
+    """An id and what people call it."""
+
+    id: str
+    title: str
+
+
+class Found(BaseModel):
+    """In the order of the ids, a whole id first."""
+
+    found: list[Named]
+
+
+class Kept(BaseModel):
+    """new: events kept now; known: ids that had been kept before."""
+
+    new: int
+    known: int
+
+
+class State(BaseModel):
+    """version: of the model served."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Problem(BaseModel):
+    """detail: one line that says what was asked, what was found, and what to do."""
+
+    detail: str
