@@ -70,11 +70,12 @@ class MissingExtraError(CatalographError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``", did you mean 'x'?"`` for the nearest known word, else ``"; known: a, b, c"`` (at most ten)."""
+    """``", did you mean 'x'?"`` for the nearest known word, in any case, else ``"; known: a, b, c"`` (at most ten)."""
     choices = sorted(known)
-    nearest = get_close_matches(word, choices, 1)
+    folded = {choice.casefold(): choice for choice in choices}
+    nearest = get_close_matches(word.casefold(), folded, 1)
     if nearest:
-        return f", did you mean {nearest[0]!r}?"
+        return f", did you mean {folded[nearest[0]]!r}?"
     shown = ", ".join(choices[:10]) + (", …" if len(choices) > 10 else "")
     shown = "".join(sign if sign.isprintable() else "?" for sign in shown)  # names in files may hold line ends
     return f"; known: {shown}" if shown else ""

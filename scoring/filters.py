@@ -1,10 +1,13 @@
-"""`--where` expressions: price < 5 and IS_A == 'mug'. Parsed here, never evaluated as code.
+"""`where` texts: price < 20 and category in ['Mugs', 'Plates'] and in_stock. Parsed here, never evaluated as code.
 
     or    := and ("or" and)*            and := not ("and" not)*           not := "not" not | "(" or ")" | test
-    test  := NAME ("<" | "<=" | ">" | ">=" | "==" | "!=") value | NAME ["not"] "in" "(" value ("," value)* ")"
+    test  := NAME | NAME ("<" | "<=" | ">" | ">=" | "==" | "!=") value | NAME ["not"] "in" among
+    among := "[" value ("," value)* "]" | "(" value ("," value)* ")"
+    value := number | "'" text "'" | '"' text '"' | "true" | "false"
 
-A comparison with a missing value is false. A column of sets (a relation of the graph: IS_A == 'mug') is == a value it
-contains.
+A NAME is a property or a relation of the items; one with blanks or signs in it stands in back-ticks. A comparison with
+a missing value is false. A relation (IS_A == 'mug') is == each of the values it leads to. A NAME alone is for
+properties that are true or false.
 """
 
 from __future__ import annotations
@@ -12,19 +15,22 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 
 from ..errors import ConfigError, did_you_mean
 
-Column = np.ndarray | Sequence[str] | Sequence[frozenset[str]]
+Column = np.ndarray | Sequence[str] | Sequence[frozenset[str]]  # numbers float64 (NaN: missing) or bool; texts; sets
 Condition = Callable[[Mapping[str, Column]], np.ndarray]
-Value = str | float
+Value = str | float | bool
 DEEPEST = 50  # parentheses within parentheses; far below where Python would stop us
+LOW_CARDINALITY = 200  # a column of at most so many values is a list to choose from: an unknown one is a mistake
+WORDS = ("and", "or", "not", "in", "true", "false")
 
 TOKEN = re.compile(
-    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<string>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|==|!=|<|>|\(|\)|,)"
-    r"|(?P<name>[^\W\d]\w*))"
+    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<string>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|==|!=|<|>|=|[()\[\],])"
+    r"|(?P<name>[^\W\d]\w*)|`(?P<quoted>[^`]*)`)"
 )
 COMPARE: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": operator.lt,
@@ -55,24 +61,27 @@ class _Parser:
 
     def _lex(self) -> list[tuple[str, str, int]]:
         tokens, place = [], 0
-        while self.text[place:].strip():
+        end = len(self.text.rstrip())
+        while place < end:
             found = TOKEN.match(self.text, place)
             if found is None:
                 raise ConfigError(f"where: cannot read {self.text[place:].strip()[:20]!r} at character {place + 1}")
-            tokens.append((str(found.lastgroup), found.group(str(found.lastgroup)), found.start(str(found.lastgroup))))
+            kind = str(found.lastgroup)
+            tokens.append((kind, found.group(kind), found.start(kind)))
             place = found.end()
         return tokens
 
     def peek(self) -> str:
-        """The next word, "" at the end; strings keep their quotes."""
-        return self.tokens[self.place][1] if self.place < len(self.tokens) else ""
+        """The next word, "" at the end; what was quoted is no word."""
+        kind, word, _ = self.tokens[self.place] if self.place < len(self.tokens) else ("", "", 0)
+        return word if kind in ("sign", "name") else ""
 
     def fail(self, wanted: str) -> ConfigError:
         """What was expected, and what stands there."""
         if self.place >= len(self.tokens):
-            return ConfigError(f"where: {wanted} expected at the end of {self.text!r}")
+            return ConfigError(f"where: {wanted} expected at the end of {_shown(self.text)}")
         _, word, start = self.tokens[self.place]
-        return ConfigError(f"where: {wanted} expected at character {start + 1}, found {word!r}")
+        return ConfigError(f"where: {wanted} expected at character {start + 1}, found {_shown(word)}")
 
     def take(self, *words: str) -> bool:
         """Step over one of these words."""
@@ -125,66 +134,152 @@ class _Parser:
         return inner
 
     def test(self) -> Condition:
-        """One comparison or membership."""
-        if self.place >= len(self.tokens) or self.tokens[self.place][0] != "name":
+        """One comparison, membership or truth."""
+        kind, name, _ = self.tokens[self.place] if self.place < len(self.tokens) else ("", "", 0)
+        if kind not in ("name", "quoted") or (kind == "name" and name in WORDS):
             raise self.fail("a property name")
-        name = self.peek()
         self.place += 1
+        if self.peek() == "=":
+            raise self.fail("== (one = is none of the comparisons)")
         if self.peek() in COMPARE:
-            sign = self.peek()
-            self.place += 1
-            value = self.value()
-            return lambda columns: _compare(name, _column(columns, name), sign, value)
+            return self.comparison(name)
         negative = self.take("not")
-        self.need("in")
-        self.need("(")
-        values = [self.value()]
+        if negative or self.peek() == "in":
+            self.need("in")
+            return _among(name, self.values(), negative)
+        return lambda columns: _truth(name, _column(columns, name))
+
+    def comparison(self, name: str) -> Condition:
+        """A sign and a value."""
+        sign = self.peek()
+        self.place += 1
+        value = self.value()
+        return lambda columns: _compare(name, _column(columns, name), sign, value)
+
+    def values(self) -> list[Value]:
+        """Values in brackets, square or round."""
+        closing = {"[": "]", "(": ")"}.get(self.peek())
+        if closing is None:
+            raise self.fail("a list like ['a', 'b']")
+        self.place += 1
+        found = [self.value()]
         while self.take(","):
-            values.append(self.value())
-        self.need(")")
-
-        def among(columns: Mapping[str, Column]) -> np.ndarray:
-            column = _column(columns, name)
-            found = np.any([_compare(name, column, "==", value) for value in values], axis=0)
-            return _filled(column) & ~found if negative else np.asarray(found)
-
-        return among
+            found.append(self.value())
+        self.need(closing)
+        return found
 
     def value(self) -> Value:
-        """A number or a quoted string."""
+        """A number, a quoted string, true or false."""
         kind, word, _ = self.tokens[self.place] if self.place < len(self.tokens) else ("", "", 0)
-        if kind not in ("number", "string"):
+        if kind not in ("number", "string") and self.peek() not in ("true", "false"):
             raise self.fail("a number or a quoted string")
         self.place += 1
+        if kind == "name":
+            return word == "true"
         return float(word) if kind == "number" else word[1:-1]
 
 
-def _joined(how: np.ufunc, parts: Sequence[Condition]) -> Condition:
+def _joined(how: Callable[[np.ndarray, np.ndarray], np.ndarray], parts: Sequence[Condition]) -> Condition:
     if len(parts) == 1:
         return parts[0]
-    return lambda columns: np.asarray(how.reduce([part(columns) for part in parts]), bool)
+
+    def condition(columns: Mapping[str, Column]) -> np.ndarray:
+        found = parts[0](columns)
+        for part in parts[1:]:  # one after the other: a long text takes time, and no memory
+            found = how(found, part(columns))
+        return found
+
+    return condition
+
+
+def _among(name: str, values: Sequence[Value], negative: bool) -> Condition:
+    def condition(columns: Mapping[str, Column]) -> np.ndarray:
+        column = _column(columns, name)
+        found = np.any([_compare(name, column, "==", value) for value in values], axis=0)
+        return np.asarray(_filled(column) & ~found if negative else found)
+
+    return condition
 
 
 def _column(columns: Mapping[str, Column], name: str) -> Column:
     if name not in columns:
-        raise ConfigError(f"where: no property {name!r}{did_you_mean(name, columns)}")
+        raise ConfigError(f"where: no property or relation {_shown(name)}{did_you_mean(name, columns)}")
     return columns[name]
 
 
 def _filled(column: Column) -> np.ndarray:
     if isinstance(column, np.ndarray):
-        return ~np.isnan(column)
+        return np.ones(len(column), bool) if column.dtype == bool else ~np.isnan(column)
     return np.array([bool(value) for value in column], bool)
+
+
+def values_of(column: Column) -> list[frozenset[str]]:
+    """What each item has of a property or relation, as a set of texts; empty where that is missing."""
+    if isinstance(column, np.ndarray):
+        return [
+            frozenset([str(value)]) if there else frozenset()
+            for value, there in zip(column, _filled(column), strict=True)
+        ]
+    return [held if isinstance(held, frozenset) else frozenset([held] if held else []) for held in column]
+
+
+def _truth(name: str, column: Column) -> np.ndarray:
+    if isinstance(column, np.ndarray) and column.dtype == bool:
+        return column
+    _refuse(name, f"is {_kind(column)} and neither true nor false", f"compare it, like {name} {_example(column)}")
 
 
 def _compare(name: str, column: Column, sign: str, value: Value) -> np.ndarray:
     if isinstance(column, np.ndarray):
-        if isinstance(value, str):
-            raise ConfigError(f"where: {name} is a number and {value!r} is text; write it without quotes")
-        return np.asarray(COMPARE[sign](column, value) & ~np.isnan(column))
+        return _compare_numbers(name, column, sign, value)
     if not isinstance(value, str):
-        raise ConfigError(f"where: {name} is text and {value:g} is a number; put it in quotes")
+        _refuse(name, f"is text and {_written(value)} is not", "put it in quotes")
     if sign not in ("==", "!="):
-        raise ConfigError(f"where: {name} is text; compare it by == or !=")
+        _refuse(name, "is text", "compare it by == or !=")
+    _check_known(name, column, value)
     equal = np.array([value in held if isinstance(held, frozenset) else value == held for held in column], bool)
     return equal if sign == "==" else _filled(column) & ~equal
+
+
+def _compare_numbers(name: str, column: np.ndarray, sign: str, value: Value) -> np.ndarray:
+    if isinstance(value, str):
+        _refuse(name, f"is {_kind(column)} and {_shown(value)} is text", "write it without quotes")
+    if isinstance(value, bool) != (column.dtype == bool):
+        _refuse(name, f"is {_kind(column)} and {_written(value)} is not", f"write {name} {_example(column)}".strip())
+    return np.asarray(COMPARE[sign](column, value) & _filled(column))
+
+
+def _check_known(name: str, column: Sequence[str] | Sequence[frozenset[str]], value: str) -> None:
+    """A value that a short list of values does not have is most likely misspelt."""
+    known: set[str] = set()
+    for held in column:
+        known |= held if isinstance(held, frozenset) else {held}
+        if value in known or len(known) > LOW_CARDINALITY:
+            return
+    known.discard("")
+    raise ConfigError(f"where: no item has {_shown(value)} as {name}{did_you_mean(value, known)}")
+
+
+def _kind(column: Column) -> str:
+    if isinstance(column, np.ndarray):
+        return "true or false" if column.dtype == bool else "a number"
+    return "text"
+
+
+def _written(value: float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+
+
+def _example(column: Column) -> str:
+    if isinstance(column, np.ndarray):
+        return "" if column.dtype == bool else "> 0"
+    return "== 'x'"
+
+
+def _refuse(name: str, found: str, do: str) -> NoReturn:
+    raise ConfigError(f"where: {name} {found}; {do}")
+
+
+def _shown(text: str) -> str:
+    """Quoted, on one line, and no longer than a line."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
