@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +17,7 @@ from .errors import CatalographError, ConfigError
 
 if TYPE_CHECKING:
     from .pipeline import Workshop
+    from .scoring.explain import Explanation
     from .scoring.recommender import Recommended, Recommender
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -23,14 +25,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
 Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
-AnyStore = Annotated[str | None, typer.Option("--store", help="As for rebuild; a published model asks no graph.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Build = Annotated[Path | None, typer.Option("--build", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
 Seed = Annotated[int, typer.Option("--seed", help="Equal seeds give equal results.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Top = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
-Where = Annotated[str | None, typer.Option("--where", help="Filter by item properties: price < 5 and name != 'x'.")]
+Where = Annotated[
+    str | None, typer.Option("--where", help="Filter: price < 5 and category in ['Mugs', 'Plates'] and in_stock.")
+]
+Diversify = Annotated[float, typer.Option("--diversify", help="0 to 1: how much being like others in the list costs.")]
+Cap = Annotated[
+    list[str] | None, typer.Option("--cap", help="brand=2: at most two items of a brand; may be given again.")
+]
 
 
 def _check_place(target: Path) -> None:
@@ -138,82 +145,128 @@ def recommend(
     shop: Shop,
     user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
     history: Annotated[
-        list[str] | None, typer.Option("--history", help="Item ids, oldest first: comma between, or given again.")
+        list[str] | None,
+        typer.Option("--history", help="Item ids or titles, oldest first: comma between, or given again."),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option("--like", help="RELATION=ID: what somebody never seen likes; may be given again."),
     ] = None,
     k: Top = 10,
     where: Where = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, graph path.")] = False,
-    store: AnyStore = None,
+    diversify: Diversify = 0.0,
+    cap: Cap = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, a graph path.")] = False,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """The best items for a user, or for a history nobody has seen."""
-    if (user is None) == (not history):
-        raise ConfigError("recommend needs either --user ID or --history ID,ID…")
+    """The best items for a user, or for a history or a taste nobody has seen."""
+    if (user is None) == (not history and not like):
+        raise ConfigError("recommend needs either --user ID or --history ID,ID… (or --like RELATION=ID)")
     made = _recommender(shop, out)
     ids = [id_ for text in history or [] for id_ in _ids(text, made)]
     if history and not ids:
         raise ConfigError("--history names no item; write --history ID,ID…")
-    found = made.recommend([user], k, where)[0] if user is not None else made.recommend_for(ids, k, where)
+    features: dict[str, list[str]] = {}
+    for relation, id_ in map(_key_value("--like"), like or []):
+        features.setdefault(relation, []).append(id_)
+    shape: dict[str, Any] = {"k": k, "where": where, "diversify": diversify, "cap": _caps(cap)}
+    if user is not None:
+        found = made.recommend([user], **shape)[0]
+    else:
+        found = made.recommend_for(ids, features=features, **shape)
     if as_json:
         items = [{"item": r.item, "score": r.score, "terms": r.terms} for r in found]
         typer.echo(json.dumps({"user": user, "items": items}))
         return
-    typer.echo(f"{user or ', '.join(ids)}:")
+    typer.echo(f"{user or ', '.join([made.label(id_) for id_ in ids] + (like or []))}:")
     for place, item in enumerate(found, 1):
-        typer.echo(f"{place:>3}. {made.title(item.item)}  {item.score:.3f}")
+        typer.echo(f"{place:>3}. {made.label(item.item)}  {item.score:.3f}")
         if explain:
-            why = made.explain(user, item.item) if user is not None else made.explain_for(ids, item.item)
-            typer.echo(f"     terms: {_largest(item)}")
-            for reason in why.reasons[:2]:
-                typer.echo(f"     because of {reason.because} ({reason.term} {reason.score:+.3f})")
-            path = next((reason.path for reason in why.reasons if reason.path), None)
-            if path:
-                typer.echo(f"     {path}")
+            why = (
+                made.explain(user, item.item)
+                if user is not None
+                else made.explain_for(ids, item.item, features=features)
+            )
+            _say_why(why, made)
+    _say_if_empty(found, where, made)
+
+
+def _say_why(why: Explanation, made: Recommender) -> None:
+    """A few lines under a place of a list."""
+    from .scoring.words import in_both  # noqa: PLC0415
+
+    parts = sorted(why.terms.items(), key=lambda term: -abs(term[1]))[:4]
+    typer.echo("     terms: " + ", ".join(f"{in_both(name)} {part:+.3f}" for name, part in parts))
+    for reason in why.reasons[:2]:
+        typer.echo(f"     because of {made.label(reason.because)}: {in_both(reason.term)} {reason.score:+.3f}")
+    for path in why.paths[:1]:
+        typer.echo(f"     path: {path.sentence}")
+
+
+def _say_if_empty(found: list[Recommended], where: str | None, made: Recommender) -> None:
+    """An empty list says why."""
+    if found:
+        return
+    if where is None:
+        _say("no item is left: all that may be recommended are theirs already")
+    elif not (passing := made.passing(where)):
+        _say(f"no item is left by the filter: none of {made.n_items:,} items passes {where!r}")
+    else:
+        _say(f"no item is left: {passing:,} of {made.n_items:,} pass the filter, all theirs or never recommended")
 
 
 @app.command()
 def similar(
     shop: Shop,
-    item: Annotated[str, typer.Option("--item", help="An item id.")],
+    item: Annotated[str, typer.Option("--item", help="An item id, or a title that one item alone has.")],
     k: Top = 10,
     where: Where = None,
-    store: AnyStore = None,
+    diversify: Diversify = 0.0,
+    cap: Cap = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Items the model puts next to one."""
     made = _recommender(shop, out)
-    found = made.similar(item, k, where)
+    item = made.item(item)
+    found = made.similar(item, k, where, diversify=diversify, cap=_caps(cap))
     if as_json:
         typer.echo(json.dumps({"item": item, "items": [{"item": r.item, "score": r.score} for r in found]}))
         return
     for place, other in enumerate(found, 1):
-        typer.echo(f"{place:>3}. {made.title(other.item)}  {other.score:.3f}")
+        typer.echo(f"{place:>3}. {made.label(other.item)}  {other.score:.3f}")
+    _say_if_empty(found, where, made)
 
 
 @app.command()
 def explain(
     shop: Shop,
     user: Annotated[str, typer.Option("--user", help="A user id.")],
-    item: Annotated[str, typer.Option("--item", help="An item id.")],
-    store: AnyStore = None,
+    item: Annotated[str, typer.Option("--item", help="An item id, or a title that one item alone has.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many history items and paths.")] = 3,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """The terms of one score, the history items behind it, and the graph path as Cypher."""
-    why = _recommender(shop, out).explain(user, item)
+    """The terms of one score, the history items behind it, and paths through the graph with their Cypher."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from .scoring.words import in_both  # noqa: PLC0415
+
+    made = _recommender(shop, out)
+    why = made.explain(user, made.item(item), most=n)
     if as_json:
-        reasons = [vars(reason) for reason in why.reasons]
-        typer.echo(json.dumps({"user": user, "item": item, "score": why.score, "terms": why.terms, "reasons": reasons}))
+        typer.echo(json.dumps({"user": user, **asdict(why)}))
         return
-    typer.echo(f"{item}: {why.score:.4f}")
+    typer.echo(f"{made.label(why.item)}: {why.score:.4f}")
     for name, part in sorted(why.terms.items(), key=lambda term: -abs(term[1]))[:12]:
-        typer.echo(f"  {part:+.4f}  {name}")
+        typer.echo(f"  {part:+.4f}  {in_both(name)}")
     for reason in why.reasons:
-        typer.echo(f"because of {reason.because} ({reason.term} {reason.score:+.4f})")
-        if reason.path:
-            typer.echo(f"  {reason.path}")
+        typer.echo(f"because of {made.label(reason.because)}: {in_both(reason.term)} {reason.score:+.4f}")
+    for path in why.paths:
+        typer.echo(f"path: {path.sentence}")
+        typer.echo("  " + path.cypher.replace("\n", "\n  "))
+        typer.echo("  " + " ".join("-p " + shlex.quote(f"{key}={value}") for key, value in path.parameters.items()))
 
 
 @app.command()
@@ -324,7 +377,7 @@ def query(
         return
     if (name is None) == (cypher is None):
         raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
-    given = dict(_pair(text) for text in parameter or [])
+    given = dict(map(_key_value("-p"), parameter or []))
     workshop = _workshop(shop, store=store, out=out)
     with opened(workshop) as graph:
         if cypher is not None:
@@ -334,11 +387,16 @@ def query(
     typer.echo(as_text(answer, kind), nl=False)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, found, value = text.partition("=")
-    if not found:
-        raise ConfigError(f"-p {text!r} is no key=value")
-    return key, value
+def _key_value(option: str) -> Callable[[str], tuple[str, str]]:
+    """What reads an option's NAME=VALUE."""
+
+    def pair(text: str) -> tuple[str, str]:
+        key, found, value = text.partition("=")
+        if not found:
+            raise ConfigError(f"{option} {text!r} is no key=value")
+        return key, value
+
+    return pair
 
 
 @app.command()
@@ -399,13 +457,18 @@ def doctor() -> None:
 
 
 def _ids(text: str, made: Recommender) -> list[str]:
-    """The item ids of a --history; a comma may be part of an id."""
-    return [text] if made.knows(text) else [part.strip() for part in text.split(",") if part.strip()]
+    """The item ids of a --history; a comma may be part of an id or title."""
+    parts = [text] if made.names_item(text) else [part.strip() for part in text.split(",") if part.strip()]
+    return [made.item(part) for part in parts]
 
 
-def _largest(item: Recommended, most: int = 4) -> str:
-    parts = sorted(item.terms.items(), key=lambda term: -abs(term[1]))[:most]
-    return ", ".join(f"{name} {part:+.3f}" for name, part in parts)
+def _caps(texts: list[str] | None) -> dict[str, int]:
+    found = {}
+    for name, most in map(_key_value("--cap"), texts or []):
+        if not most.isdecimal():
+            raise ConfigError(f"--cap {name}={most}: {most!r} is no number of items")
+        found[name] = int(most)
+    return found
 
 
 def _table_of_rows(document: dict[str, Any]) -> str:

@@ -44,7 +44,6 @@ from .scoring.ablation import compared, graphs
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import Relation, relations_of
-from .scoring.explain import pattern_of
 from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.lessons import lessons_of
@@ -159,7 +158,7 @@ def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]
         return bundles.load(place)[0].model, place
     start = time.perf_counter()
     model = _fit(world, _indented(workshop))
-    place = versions.write(_bundle(workshop, world, model, inputs), workshop.folder)
+    place = versions.write(bundle_of(workshop, world, model, inputs), workshop.folder)
     told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
     workshop.line("train", told, start)
     return model, place
@@ -488,14 +487,10 @@ def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
     return mean if len(rows) == 1 else mean | {"std": {key: float(found.std()) for key, found in values.items()}}
 
 
-def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
+def bundle_of(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
+    """The model with all that a reader of it needs; `inputs`: the digest of what it was made from."""
     catalogue, snapshot, config = world.catalogue, world.snapshot, workshop.config
     label, user_label = catalogue.item_label, catalogue.user_label
-    patterns = {
-        term.name: pattern
-        for term in model.terms
-        if (pattern := pattern_of(term, label, user_label, config.baskets)) is not None
-    }
     table = catalogue.nodes[label]
     order = pa.array(snapshot.ids[label].rows(table["id"].to_pylist())).to_numpy()
     items = table.take(pa.array(np.argsort(order)))
@@ -509,7 +504,7 @@ def _bundle(workshop: Workshop, world: World, model: Model, inputs: str) -> bund
         users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
         text=world.given.text,
         encoder=None if world.given.text is None else _named(workshop, world.encoder),
-        patterns=patterns,
+        edges=_item_edges(snapshot, label, frozenset(n for n, r in config.relations.items() if not r.use)),
     )
 
 
@@ -524,6 +519,25 @@ def _with_relations(items: pa.Table, snapshot: Snapshot, label: str, inner: froz
     for relation, lists in found.items():
         items = items.append_column(relation, pa.array(lists, pa.list_(pa.string())))
     return items
+
+
+def _item_edges(snapshot: Snapshot, label: str, unused: frozenset[str]) -> pa.Table:
+    """Every edge that leaves an item, as a bundle keeps it; relations the model may not read are no reason for it."""
+    parts = []
+    for key in snapshot.relations():
+        if key.source != label or key.relation in unused:
+            continue
+        source, target = (pa.array(end) for end in snapshot.relation(key).numpy())
+        said = {
+            name: pa.DictionaryArray.from_arrays(np.zeros(len(source), np.int32), [text])
+            for name, text in (("relation", key.relation), ("label", key.target))
+        }
+        ids, names = snapshot.ids[key.target].ids, snapshot.data[key.target]
+        told = names["name"] if "name" in names and isinstance(names["name"], list) else ids
+        called = [name or id_ for name, id_ in zip(told, ids, strict=True)]
+        ends = {"target": pa.array(ids, pa.string()), "name": pa.array(called, pa.string())}
+        parts.append(pa.table({"source": source, **said, **{end: found.take(target) for end, found in ends.items()}}))
+    return pa.concat_tables(parts).unify_dictionaries() if parts else bundles.NO_EDGES
 
 
 def _named(workshop: Workshop, encoder: EncoderSection) -> dict[str, str]:

@@ -47,12 +47,19 @@ def shared_context(contexts: sp.csr_matrix, alpha: float, beta: float) -> sp.csr
     RP3beta (Paudel et al. 2017, eq. 4) with the exponent of the two transition steps freed. Weights in X
     (recency, say) shape the walk; the degrees count entries, not weights.
     """
+    return strongest(reached(contexts, alpha, beta, np.arange(contexts.shape[1])))
+
+
+def reached(contexts: sp.csr_matrix, alpha: float, beta: float, targets: np.ndarray) -> sp.csr_matrix:
+    """The columns `targets` (int64 rows of items) of :func:`shared_context`, with all their entries."""
     present = contexts.copy()
     present.data = np.ones_like(present.data)
     of_context, of_item = degrees(present)
     middle = sp.diags_array((np.maximum(of_context, 1.0) ** -alpha).astype(np.float32))
-    walk = without_diagonal(sp.csr_matrix(contexts.T @ middle @ contexts))
-    return strongest(scaled(walk, of_item, of_item, alpha, beta))
+    steps = sp.coo_matrix(contexts.T @ middle @ contexts[:, targets])
+    apart = steps.row != targets[steps.col]  # an item is no reason for itself
+    walk = sp.csr_matrix((steps.data[apart], (steps.row[apart], steps.col[apart])), shape=steps.shape)
+    return scaled(walk, of_item, of_item[targets], alpha, beta)
 
 
 def directed(links: sp.csr_matrix, alpha: float = 0.5, beta: float = 0.3) -> sp.csr_matrix:

@@ -4,6 +4,7 @@ manifest.json                        format, digest of the inputs, settings, ter
 model.safetensors                    every array
 items.parquet, users.parquet         ids in row order, with the items' properties
 events.parquet                       the training events as rows
+edges.parquet                        the graph's edges that leave items: what paths and new items are made of
 metrics.json                         what the evaluation found; written after it
 """
 
@@ -29,14 +30,19 @@ from .mapped import mapped
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 4
-MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, METRICS = (
+FORMAT = 5
+MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, EDGES, METRICS = (
     "manifest.json",
     "model.safetensors",
     "items.parquet",
     "users.parquet",
     "events.parquet",
+    "edges.parquet",
     "metrics.json",
+)
+NO_EDGES = pa.table(
+    {"source": pa.array([], pa.int64())}
+    | {n: pa.array([], pa.string()) for n in ("relation", "label", "target", "name")}
 )
 LOG_COLUMNS = ("user", "item", "at", "position", "quantity", "basket", "label")
 
@@ -46,7 +52,8 @@ class Bundle:
     """inputs: hex digest of what it was made from. items: `id` and properties, in row order. users: `id`.
 
     text: M(s), float32 [item, dim]. encoder: `model` (a name, or a folder inside the build folder) and `digest` of the
-    weights it comes from. patterns: Cypher pattern by term. metrics: empty until evaluated.
+    weights it comes from. edges: a row per edge from an item to anything but a user: source (int64 item row), relation,
+    label and id (`target`) of the node it leads to, and its `name`, else its id. metrics: empty until evaluated.
     """
 
     shop: str
@@ -58,7 +65,7 @@ class Bundle:
     users: pa.Table
     text: np.ndarray | None
     encoder: dict[str, str] | None
-    patterns: dict[str, str]
+    edges: pa.Table
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +74,7 @@ def save(bundle: Bundle, folder: Path) -> None:
     model = bundle.model
     arrays: dict[str, np.ndarray] = {}
     specs = [_pack(term, number, arrays) for number, term in enumerate(model.terms)]
-    arrays |= {"blend": model.blend, "allowed": model.allowed, "about_items": model.about_items}
+    arrays |= {"blend": model.blend, "cold": model.cold, "allowed": model.allowed, "about_items": model.about_items}
     arrays |= {f"head.{name}": array for name, array in model.head.arrays().items()}
     if model.decay is not None:
         arrays["decay"] = np.asarray(model.decay)
@@ -80,6 +87,7 @@ def save(bundle: Bundle, folder: Path) -> None:
     pq.write_table(pa.table(events), folder / EVENTS)
     pq.write_table(bundle.items, folder / ITEMS)
     pq.write_table(bundle.users, folder / USERS)
+    pq.write_table(bundle.edges, folder / EDGES)
     manifest = {
         "format": FORMAT,
         "shop": bundle.shop,
@@ -90,7 +98,6 @@ def save(bundle: Bundle, folder: Path) -> None:
         "now": model.now,
         "relations": list(model.vectors.relations) if model.vectors is not None else [],
         "encoder": bundle.encoder,
-        "patterns": bundle.patterns,
         "config": bundle.config,
         "report": model.report,
     }
@@ -161,13 +168,14 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             raise ArtifactError(f"{place}: format {manifest['format']}, this version reads {FORMAT}; rebuild the shop")
         arrays = mapped(place / ARRAYS)
         items, users = pq.read_table(place / ITEMS), pq.read_table(place / USERS)
-        events = pq.read_table(place / EVENTS)
+        events, edges = pq.read_table(place / EVENTS), pq.read_table(place / EDGES)
         metrics = json.loads((place / METRICS).read_text(encoding="utf-8")) if (place / METRICS).is_file() else {}
         matrices: dict[str, sp.csr_matrix] = {}
         terms = tuple(_unpack(spec, arrays, matrices, len(items)) for spec in manifest["terms"])
         model = Model(
             terms,
             arrays["blend"],
+            arrays["cold"],
             _head(manifest["head"], _under("head.", arrays)),
             manifest["pool_size"],
             arrays["allowed"],
@@ -191,7 +199,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             users=users,
             text=arrays.get("text"),
             encoder=manifest["encoder"],
-            patterns=manifest["patterns"],
+            edges=edges,
             metrics=metrics,
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException, SafetensorError) as e:

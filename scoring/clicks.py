@@ -15,6 +15,7 @@ import numpy as np
 from ..kg.log import InteractionLog
 from .baselines import Baseline, DenseItemItem, applicable
 from .boosted import fit_boosted
+from .cold import learn_cold
 from .context import Context
 from .evaluate import Evaluation, Row
 from .evidence import Evidence
@@ -62,7 +63,8 @@ def fit_clicks(given: Ingredients, pairs: Pairs, say: Say = lambda _: None) -> M
         size=settings.pool_size,
         seed=given.seed,
     )
-    model = rebuilt(given, blend, head, None, report)
+    cold = learn_cold(scorable, fold.held_out, roles.pupils, seed=given.seed)
+    model = rebuilt(given, blend, cold, head, None, report)
     said = log_odds(model, given.log, pairs.valid)
     report["validation"] = figures(said, 0.0, pairs.valid, given.log) if len(pairs.valid) else {}
     report["fit_s"] = round(time.perf_counter() - start, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,16 @@ def histories_of(log: InteractionLog) -> Histories:
     return Histories(log.n_users, log.n_items, user, item, back, count, first, last, log.ordered)
 
 
+@dataclass(frozen=True)
+class Edges:
+    """Edges from items to the nodes of one label: rows of both, int64 [edge], and how many nodes the label has."""
+
+    source: np.ndarray
+    target: np.ndarray
+    n_targets: int
+    to_items: bool
+
+
 def relations_of(
     snapshot: Snapshot, item_label: str, settings: Mapping[str, RelationSection], derived: frozenset[str] = frozenset()
 ) -> tuple[Relation, ...]:
@@ -97,29 +107,36 @@ def relations_of(
     `derived` relations are left out: they were computed from the whole training part, so a model fitted on an
     earlier cut would see that cut's future in them. The walks derive the same facts from the log instead.
     """
-    parts: dict[str, list[sp.csr_matrix]] = {}
-    links: dict[str, sp.csr_matrix] = {}
-    n_items = len(snapshot.ids[item_label])
+    found: dict[str, list[Edges]] = {}
     for key in snapshot.relations():
         usable = settings[key.relation].use if key.relation in settings else True
         if key.source != item_label or key.relation in derived | {INTERACTED, HELD_OUT} or not usable:
             continue
         source, target = snapshot.relation(key).numpy()
-        shape = (n_items, len(snapshot.ids[key.target]))
-        members = sp.csr_matrix((np.ones(len(source), np.float32), (source, target)), shape=shape)
-        parts.setdefault(key.relation, []).append(members)
-        if key.target == item_label:
-            loops = source == target
-            ones = np.ones(int((~loops).sum()), np.float32)
-            links[key.relation] = sp.csr_matrix((ones, (source[~loops], target[~loops])), shape=(n_items, n_items))
-    return tuple(
-        Relation(
-            name, sp.csr_matrix(sp.hstack(matrices, format="csr")), links.get(name), _weight(name, links, settings)
-        )
-        for name, matrices in sorted(parts.items())
-    )
+        edges = Edges(source, target, len(snapshot.ids[key.target]), key.target == item_label)
+        found.setdefault(key.relation, []).append(edges)
+    return relations_from(found, len(snapshot.ids[item_label]), settings)
 
 
-def _weight(name: str, links: Mapping[str, sp.csr_matrix], settings: Mapping[str, RelationSection]) -> float:
+def relations_from(
+    found: Mapping[str, Sequence[Edges]], n_items: int, settings: Mapping[str, RelationSection]
+) -> tuple[Relation, ...]:
+    """Relations out of their edges per label, in the order of their names."""
+    return tuple(_relation(name, edges, n_items, settings) for name, edges in sorted(found.items()))
+
+
+def _relation(name: str, found: Sequence[Edges], n_items: int, settings: Mapping[str, RelationSection]) -> Relation:
+    parts, links = [], None
+    for edges in found:
+        ones = np.ones(len(edges.source), np.float32)
+        parts.append(sp.csr_matrix((ones, (edges.source, edges.target)), shape=(n_items, edges.n_targets)))
+        if edges.to_items:
+            apart = edges.source != edges.target
+            links = sp.csr_matrix((ones[apart], (edges.source[apart], edges.target[apart])), shape=(n_items, n_items))
+    members = sp.csr_matrix(sp.hstack(parts, format="csr"))
+    return Relation(name, members, links, _weight(name, links is not None, settings))
+
+
+def _weight(name: str, linked: bool, settings: Mapping[str, RelationSection]) -> float:
     told = settings[name].weight if name in settings else None
-    return told if told is not None else LINK_WEIGHT if name in links else ATTRIBUTE_WEIGHT
+    return told if told is not None else LINK_WEIGHT if linked else ATTRIBUTE_WEIGHT

@@ -9,6 +9,8 @@ import torch
 from ..gnn.walks import degrees, scaled
 from .topk import search
 
+NEAR_POWER = 3  # of the cosine between texts
+
 Rows = sp.csr_matrix  # [context, item]: users, baskets or entities of the graph, weighted
 
 
@@ -86,13 +88,13 @@ def low_pass(rows: Rows, *, rank: int = 128, iterations: int = 4, seed: int = 0)
     return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)
 
 
-def text_neighbours(text: np.ndarray, *, keep: int = 100, power: int = 3) -> sp.csr_matrix:
-    """Cosine^power to the `keep` nearest other items; text float32 [item, dim] of unit length."""
+def text_neighbours(text: np.ndarray, *, keep: int = 100) -> sp.csr_matrix:
+    """Cosine^NEAR_POWER to the `keep` nearest other items; text float32 [item, dim] of unit length."""
     n_items = len(text)
     itself = sp.eye_array(n_items, format="csr", dtype=np.float32)
     near, cosine = search(text, text, min(keep, n_items - 1), sp.csr_matrix(itself))
     row = np.repeat(np.arange(n_items), near.shape[1])
-    values = np.maximum(cosine.ravel(), 0) ** power
+    values = np.maximum(cosine.ravel(), 0) ** NEAR_POWER
     return sp.csr_matrix((values, (row, near.ravel())), shape=(n_items, n_items))
 
 

@@ -18,6 +18,7 @@ from .profiles import names_for
 from .terms import ItemItem, LowRank, Prior, Term
 
 FULL_EASE_ITEMS = 6_000  # up to here the exact inverse costs seconds; above, the local one stands alone
+SHARE = (0.6, 0.3)  # exponents of a walk over one relation
 RECENT_DAYS = 60.0  # window of the "recent" basket walks
 
 
@@ -130,7 +131,7 @@ def graph(evidence: Evidence) -> Iterator[Term]:
     for relation in evidence.relations:
         name = relation.name
         contexts = informative(sp.csr_matrix(relation.members.T))
-        yield from _spread(f"share:{name}", evidence, shared_context(contexts, 0.6, 0.3), ("uniform", "last"))
+        yield from _spread(f"share:{name}", evidence, shared_context(contexts, *SHARE), ("uniform", "last"))
         if relation.links is None:
             continue
         out, into = directed(relation.links), directed(sp.csr_matrix(relation.links.T))
@@ -140,7 +141,7 @@ def graph(evidence: Evidence) -> Iterator[Term]:
             both = sp.csr_matrix(out + into)
             yield from _spread(f"twice:{name}", evidence, strongest(sp.csr_matrix(both @ both)), ("uniform",))
         else:
-            yield from _spread(f"cited:{name}", evidence, shared_context(relation.links, 0.6, 0.3), ("uniform",))
+            yield from _spread(f"cited:{name}", evidence, shared_context(relation.links, *SHARE), ("uniform",))
 
 
 def text(evidence: Evidence) -> Iterator[Term]:

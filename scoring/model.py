@@ -14,6 +14,7 @@ from ..config import ShopConfig
 from ..errors import ConfigError
 from ..kg.log import InteractionLog
 from .boosted import BoostedHead
+from .cold import learn_cold
 from .context import Context, item_features, user_features
 from .evidence import Evidence, Histories, Relation, histories_of
 from .families import all_terms
@@ -61,10 +62,12 @@ class Model:
     """A fitted model. blend: float64 [term] makes the pool; head re-ranks it; report: what was measured on the way.
 
     about_items: float32 [item, feature], the items' part of the head's context. now: the cut in days since 1970.
+    cold: float64 [cold term], the blend of what is known of items without a purchase (:mod:`.cold`).
     """
 
     terms: tuple[Term, ...]
     blend: np.ndarray
+    cold: np.ndarray
     head: Head | BoostedHead
     pool_size: int
     allowed: np.ndarray
@@ -117,6 +120,12 @@ class Model:
         """float32 [user, item, term]: contributions to the scores of any items [n], pooled or not."""
         rows = {name: matrix[users] for name, matrix in scorable.profiles.items()}
         values = np.stack([term.at(rows, items) for term in self.terms], axis=-1)
+        return self.weighted(scorable, users, items, values, peaks)
+
+    def weighted(
+        self, scorable: Scorable, users: np.ndarray, items: np.ndarray, values: np.ndarray, peaks: np.ndarray
+    ) -> np.ndarray:
+        """:meth:`parts`, out of the terms' values float32 [user, item, term]."""
         everywhere = np.broadcast_to(items, (len(users), len(items)))
         return self.head.contributions(values, Context(scorable.features(users, everywhere), peaks))
 
@@ -159,7 +168,7 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     del everybody
     report = rehearsal.report | {"head": kind, "heads": validation, "validation": validation[kind]}
     report["weights"] = dict(zip(report["terms"], _weights(head, rehearsal.checked), strict=True))
-    model = rebuilt(given, rehearsal.blend, head, rehearsal.vectors, report)
+    model = rebuilt(given, rehearsal.blend, rehearsal.cold, head, rehearsal.vectors, report)
     report["fit_s"] = round(time.perf_counter() - start, 2)
     return model
 
@@ -168,10 +177,12 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
 class Rehearsal:
     """The folds played through: what heads learn from, and the pools of the check users they are judged on.
 
-    blend: float64 [term]. held_out: sparse [check user, item]. vectors: R_s of the newest fold. report: on the way.
+    blend, cold: float64 [term] and [cold term]. held_out: sparse [check user, item]. vectors: R_s of the newest fold.
+    report: on the way.
     """
 
     blend: np.ndarray
+    cold: np.ndarray
     sample: Sample
     checked: Pool
     held_out: sp.csr_matrix
@@ -204,6 +215,8 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
         size=settings.pool_size,
         seed=given.seed,
     )
+    teacher = scorables[roles.teacher]
+    cold = learn_cold(teacher, folds[roles.teacher].held_out, roles.pupils, seed=given.seed)
     checked = fill(scorables[0], roles.check, blend, settings.pool_size)
     samples = []
     for number, fold in enumerate(folds):
@@ -214,7 +227,7 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
             pool = fill(scorable, users, blend, settings.pool_size)
             samples.append(Sample.of(pool, is_held_out(pool.items, fold.held_out[users])))
             say(f"fold {number + 1} of {len(folds)}: {len(samples[-1].target)} of {len(users)} users teach the head")
-    return Rehearsal(blend, Sample.joined(samples), checked, folds[0].held_out[roles.check], vectors[0], report)
+    return Rehearsal(blend, cold, Sample.joined(samples), checked, folds[0].held_out[roles.check], vectors[0], report)
 
 
 @dataclass(frozen=True)
@@ -253,18 +266,19 @@ def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str
 def rebuilt(
     given: Ingredients,
     blend: np.ndarray,
+    cold: np.ndarray,
     head: Head | BoostedHead,
     start: RelationVectors | None,
     report: dict[str, Any],
 ) -> Model:
-    """The same blend and head over terms computed from every event of the log."""
+    """The same blends and head over terms computed from every event of the log."""
     now = end_of(given.log, given.config.split)
     gnn = given.learn_vectors(given.log, None, start)
     found = scorable_at(given, given.log, now, gnn)
     decay = None if gnn is None else gnn.decay
     report["gnn_relations"] = {} if gnn is None else _lengths(gnn)
     size = given.config.model.pool_size
-    return Model(found.terms, blend, head, size, found.allowed, found.about_items, now, decay, gnn, report)
+    return Model(found.terms, blend, cold, head, size, found.allowed, found.about_items, now, decay, gnn, report)
 
 
 def _weights(head: Head, checked: Pool) -> list[float]:

@@ -40,6 +40,21 @@ def profiles_of(histories: Histories, decay: np.ndarray | None = None) -> dict[s
     return rows
 
 
+def with_more(profiles: dict[str, sp.csr_matrix], more: sp.csr_matrix, newest: float) -> dict[str, sp.csr_matrix]:
+    """The profiles of the same users with the weights `more` [user, item] added before they are scaled; `newest` is
+    the weight of one item in the profile of that name."""
+    found = {}
+    for name, rows in profiles.items():
+        if name == "newest":
+            found[name] = sp.csr_matrix(rows + newest * more)
+            continue
+        weights = sp.csr_matrix(sp.diags_array(np.asarray(rows.sum(1)).ravel()) @ rows + more)  # p sum(p) = w
+        total = np.asarray(weights.sum(1)).ravel()
+        scale = sp.diags_array((1 / np.sqrt(np.maximum(total, 1e-12))).astype(np.float32))
+        found[name] = sp.csr_matrix(scale @ weights, dtype=np.float32)
+    return found
+
+
 def _weights(histories: Histories, name: str) -> np.ndarray:
     if name == "uniform":
         return np.ones(len(histories.user))

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..config import EncoderSection
+from ..config import EncoderSection, RelationSection
 from ..encoders.transformer import encode
 from ..encoders.weights import resolve
 from ..errors import ArtifactError, ConfigError, UnknownIdError, did_you_mean
+from ..gnn.embed import unit
+from ..kg.paths import Node
 from ..kg.snapshot import IdMap
 from . import bundle as bundles
 from . import versions
+from .cold import NewItems
+from .columns import Columns
+from .diverse import Values, Wish
 from .evidence import Histories, histories_of
-from .explain import Explanation, explain
-from .filters import compile_where
+from .explain import Case, Explanation, explain
+from .filters import compile_where, values_of
 from .lists import ranked
+from .names import MOST_HINTED, ItemNames
+from .newcomers import Attributes, NewItem, Vocabulary, parts_of, score_new, vocabulary, with_taste
+from .paths import ItemGraph
 from .pool import Scorable
+from .terms import reasoned
+from .topk import top_k
+
+RECENT_DAYS = 28.0  # of what is popular lately
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Recommender:
         self.model = bundle.model
         self._items = IdMap("item", bundle.items["id"].to_pylist())
         self._users = IdMap("user", bundle.users["id"].to_pylist())
-        self._columns = _Columns(bundle.items)
+        self._columns = Columns(bundle.items)
         self._histories = histories_of(bundle.log)
         self._scorable = self.model.scorable(bundle.log)
 
@@ -54,19 +67,53 @@ class Recommender:
         """
         return cls(*bundles.load(versions.published(Path(folder))), Path(folder))
 
-    def recommend(self, users: Sequence[str], k: int = 10, where: str | None = None) -> list[list[Recommended]]:
-        """Per user the k best items they do not have yet; `where` filters by item properties.
+    def recommend(
+        self,
+        users: Sequence[str],
+        k: int = 10,
+        where: str | None = None,
+        *,
+        diversify: float = 0.0,
+        cap: Mapping[str, int] | None = None,
+    ) -> list[list[Recommended]]:
+        """Per user the k best items they do not have yet.
+
+        Args:
+            where: filter over the items' properties and relations (:mod:`.filters`). It works inside the search: a
+                filter that keeps few items still gives k of them, if there are so many.
+            diversify: 0 to 1; how much an item loses for being like the ones listed before it (:mod:`.diverse`). Lists
+                are then no longer in the order of their scores.
+            cap: property or relation -> at most so many items of one value, like {"brand": 2}.
 
         Raises:
             UnknownIdError: a user nobody knows; `recommend_for(history=…)` serves those.
-            ConfigError: `where` does not parse or names an unknown property.
+            ConfigError: `where` does not parse or names an unknown property; k is above the pool the head ranks.
         """
         rows = self._rows(self._users, users)
-        return self._lists(self._scorable, rows, k, where)
+        return self._lists(self._scorable, rows, self._wish(k, where, diversify, cap))
 
-    def recommend_for(self, history: Sequence[str], k: int = 10, where: str | None = None) -> list[Recommended]:
-        """The k best items for somebody never seen, from item ids, oldest first."""
-        return self._lists(self._newcomer(history), np.zeros(1, np.int64), k, where)[0]
+    def recommend_for(
+        self,
+        history: Sequence[str] = (),
+        k: int = 10,
+        where: str | None = None,
+        *,
+        features: Attributes | None = None,
+        diversify: float = 0.0,
+        cap: Mapping[str, int] | None = None,
+    ) -> list[Recommended]:
+        """The k best items for somebody never seen; :meth:`recommend` tells the other arguments.
+
+        Of somebody of whom nothing is known, the items most people took: lately, where there are times.
+
+        Args:
+            history: item ids, oldest first.
+            features: what they like, relation -> ids: {"IN_CATEGORY": ["Mugs"]}. A value counts like one item.
+        """
+        wish = self._wish(k, where, diversify, cap)
+        if not history and not any((features or {}).values()):
+            return self._popular(wish)
+        return self._lists(self._newcomer(history, features), np.zeros(1, np.int64), wish)[0]
 
     def score(
         self, users: Sequence[str], items: Sequence[str], *, terms: bool = False
@@ -90,9 +137,50 @@ class Recommender:
             values[mine] = self.model.parts(self._scorable, rows[one], columns[mine], peaks[one]).sum(-1)[0]
         return values
 
-    def similar(self, item: str, k: int = 10, where: str | None = None) -> list[Recommended]:
+    def score_new(
+        self,
+        items: Sequence[NewItem],
+        *,
+        users: Sequence[str] = (),
+        history: Sequence[str] = (),
+        features: Attributes | None = None,
+    ) -> np.ndarray:
+        """float32 [user, item]: scores of items the shop does not have yet, on the scale of the others' scores.
+
+        Args:
+            items: {"text": "Blue mug", "attributes": {"IN_CATEGORY": ["Mugs"]}}, either part may be missing. The text
+                is what the encoder would read of an item (`encoder.text` in shop.toml, else the title).
+            users: ids of known users; or else `history` and `features` of one never seen, as in `recommend_for`.
+
+        Raises:
+            ConfigError: neither or both of users and a history; an unknown part or relation; or a shop whose items have
+                neither texts nor attributes that a model could go by.
+        """
+        if bool(users) == bool(history or features):
+            raise ConfigError("score_new needs either users or a history and features")
+        if not len(self.model.cold):
+            raise ConfigError(f"{self.bundle.shop} has neither texts nor attributes of items to know a new one by")
+        attributes, texts = parts_of(items)
+        if not items:
+            return np.empty((len(users) or 1, 0), np.float32)
+        known, text = self.bundle.text, None
+        if known is not None:
+            text = self.encode(texts) if any(texts) else np.zeros((len(texts), known.shape[1]), np.float32)
+        new = NewItems.of(self._vocabulary.relations, self._vocabulary.members(attributes), text, known)
+        rows = self._rows(self._users, users) if users else np.zeros(1, np.int64)
+        return score_new(self.model, self._scorable if users else self._newcomer(history, features), rows, new)
+
+    def similar(
+        self,
+        item: str,
+        k: int = 10,
+        where: str | None = None,
+        *,
+        diversify: float = 0.0,
+        cap: Mapping[str, int] | None = None,
+    ) -> list[Recommended]:
         """The k items the model puts next to one: the list of somebody who has only it."""
-        return self.recommend_for([item], k, where)
+        return self.recommend_for([item], k, where, diversify=diversify, cap=cap)
 
     def similar_lists(self, k: int = 20) -> pa.Table:
         """:meth:`similar` of every item at once: `source`, `target`, `score` (float64), `rank` (int64, 1 is the best).
@@ -116,15 +204,15 @@ class Recommender:
         return ranked(self.model, scorable, rows, k, names, pa.array(self._items.ids, pa.string()))
 
     def explain(self, user: str, item: str, *, most: int = 3) -> Explanation:
-        """The terms of one score, and the history items and graph paths that weigh most."""
-        row = self._rows(self._users, [user])
-        return self._explain(self._scorable, row, int(self._rows(self._items, [item])[0]), most)
+        """The terms of one score, the history items that weigh most, and at most `most` paths through the graph."""
+        row = int(self._rows(self._users, [user])[0])
+        return self._explain(self._scorable, row, item, row, most)
 
-    def explain_for(self, history: Sequence[str], item: str, *, most: int = 3) -> Explanation:
-        """The same for somebody never seen."""
-        return self._explain(
-            self._newcomer(history), np.zeros(1, np.int64), int(self._rows(self._items, [item])[0]), most
-        )
+    def explain_for(
+        self, history: Sequence[str], item: str, *, features: Attributes | None = None, most: int = 3
+    ) -> Explanation:
+        """The same for somebody never seen; paths then start at an item of the history."""
+        return self._explain(self._newcomer(history, features), 0, item, None, most)
 
     def vectors(self, items: Sequence[str]) -> dict[str, np.ndarray]:
         """R_s of these items: relation -> float32 [item, dim]; empty when the shop trains no GNN."""
@@ -157,22 +245,36 @@ class Recommender:
         text_vector: M(s), what the item says. graph_vector: the sum of R_s over the relations, what the item is linked
         to. Items of which a vector knows nothing have no row.
         """
+        tables = {name: self._vector_table(array) for name, array in self._unit_vectors().items()}
+        return {name: table for name, table in tables.items() if table.num_rows}
+
+    def _unit_vectors(self) -> dict[str, np.ndarray]:
+        """name -> float32 [item, dim] of unit length, zero where nothing is known."""
         found = {} if self.bundle.text is None else {"text_vector": self.bundle.text}
         if self._vectors is not None:
             found["graph_vector"] = self._vectors.by_relation.sum(1)
-        tables = {name: self._vector_table(array) for name, array in found.items()}
-        return {name: table for name, table in tables.items() if table.num_rows}
+        return {name: unit(np.nan_to_num(array, posinf=0, neginf=0)) for name, array in found.items()}
 
     def _vector_table(self, array: np.ndarray) -> pa.Table:
-        length = np.linalg.norm(array, axis=1)
-        rows = np.flatnonzero(np.isfinite(length) & (length > 0))
-        values = (array[rows] / length[rows, None]).astype(np.float32)
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), array.shape[1])
+        rows = np.flatnonzero(array.any(1))
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(array[rows].ravel()), array.shape[1])
         return pa.table({"id": pa.array(self._items.ids, pa.string()).take(pa.array(rows)), "vector": vectors})
+
+    def item(self, text: str) -> str:
+        """The id of the item people mean: by its id, or by its exact title where one item alone has it.
+
+        Raises:
+            UnknownIdError: no item, or several of that title.
+        """
+        return self._names.item(text)
 
     def knows(self, item: str) -> bool:
         """Whether there is an item of this id."""
         return item in self._items
+
+    def names_item(self, text: str) -> bool:
+        """Whether there is an item of this id or title."""
+        return text in self._names
 
     def knows_user(self, user: str) -> bool:
         """Whether there is a user of this id."""
@@ -190,11 +292,46 @@ class Recommender:
 
     def title(self, item: str) -> str:
         """What people call the item: its title, else its id."""
+        return self._names.title(int(self._rows(self._items, [item])[0]))
+
+    def label(self, item: str) -> str:
+        """Title and id of an item, for a list to read and to copy from; once where they are the same."""
+        title = self.title(item)
+        return item if title == item else f"{title} [{item}]"
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        return len(self._items)
+
+    def passing(self, where: str) -> int:
+        """How many items a filter lets through, recommended or not."""
+        return int(self._where(where).sum())
+
+    @cached_property
+    def _names(self) -> ItemNames:
         title = self.bundle.config["items"]["title"]
-        if not title:
-            return item
-        value = self.bundle.items[title][int(self._rows(self._items, [item])[0])].as_py()
-        return str(value) if value else item
+        titles = self.bundle.items[title].to_pylist() if title else [None] * len(self._items)
+        return ItemNames(self.bundle.shop, self._items, titles)
+
+    @cached_property
+    def _graph(self) -> ItemGraph:
+        config = self.bundle.config
+        items = [Node(config["items"]["label"], id_) for id_ in self._items.ids]
+        users = [Node(config["users"]["label"], id_) for id_ in self._users.ids]
+        return ItemGraph(self.bundle.edges, self.bundle.log, items, users)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        settings = {name: RelationSection(**told) for name, told in self.bundle.config["relations"].items()}
+        label = self.bundle.config["items"]["label"]
+        return vocabulary(self.bundle.edges, self._items, label, settings, self._baskets)
+
+    @property
+    def _baskets(self) -> str | None:
+        """The relation of what is bought together, if the shop has baskets."""
+        section = self.bundle.config["baskets"]
+        return str(section["relation"]) if section else None
 
     def _rows(self, ids: IdMap, wanted: Sequence[str]) -> np.ndarray:
         for id_ in wanted:
@@ -202,9 +339,13 @@ class Recommender:
                 raise UnknownIdError(f"no {ids.node_type} {id_!r} in {self.bundle.shop}{_hint(id_, ids)}")
         return np.asarray(ids.rows(list(wanted)))
 
-    def _newcomer(self, history: Sequence[str]) -> Scorable:
+    def _newcomer(self, history: Sequence[str], features: Attributes | None = None) -> Scorable:
         items = self._rows(self._items, history)
-        return self._newcomers([np.array(list(dict.fromkeys(items[::-1].tolist()))[::-1], np.int64)])
+        made = self._newcomers([np.array(list(dict.fromkeys(items[::-1].tolist()))[::-1], np.int64)])
+        if not features:
+            return made
+        weights, values = self._vocabulary.liked(features)
+        return with_taste(made, weights, values, 1.0 if self.model.decay is None else float(self.model.decay[0]))
 
     def _newcomers(self, histories: Sequence[np.ndarray] | np.ndarray) -> Scorable:
         """Rows for people nobody has seen, from the distinct item rows each has, oldest first."""
@@ -224,55 +365,64 @@ class Recommender:
         )
         return self.model.scorable_for(pairs, None if now is None else 0.0)
 
-    def _lists(self, scorable: Scorable, users: np.ndarray, k: int, where: str | None) -> list[list[Recommended]]:
-        only = None if where is None else self._where(where)
-        items, scores, parts = self.model.recommend(scorable, users, k, only)
-        names = [term.name for term in self.model.terms]
+    def _wish(self, k: int, where: str | None, diversify: float, cap: Mapping[str, int] | None) -> Wish:
+        if not 0 <= diversify <= 1:
+            raise ConfigError(f"diversify is {diversify:g}; it goes from 0 (by score alone) to 1")
+        if diversify and self._alike is None:
+            raise ConfigError(f"diversify: {self.bundle.shop} has neither texts nor a GNN to tell how alike items are")
+        caps = [self._cap(name, most) for name, most in (cap or {}).items()]
+        return Wish(k, None if where is None else self._where(where), diversify, self._alike, caps)
+
+    def _cap(self, name: str, most: int) -> tuple[Values, int]:
+        if name not in self._columns:
+            raise ConfigError(f"cap: no property or relation {name!r}{did_you_mean(name, self._columns)}")
+        if most < 1:
+            raise ConfigError(f"cap: {name} is {most}; at least 1 item of a value can be in a list")
+        return values_of(self._columns[name]), most
+
+    @cached_property
+    def _alike(self) -> np.ndarray | None:
+        """float32 [item, dim]: rows whose products are the mean cosine over what is known of both; None without any."""
+        found = list(self._unit_vectors().values())
+        return unit(np.concatenate(found, axis=1)) if found else None
+
+    def _lists(self, scorable: Scorable, users: np.ndarray, wish: Wish) -> list[list[Recommended]]:
+        size = wish.k if wish.plain else max(wish.k, self.model.pool_size)
         return [
-            [
-                Recommended(self._items.ids[item], float(score), dict(zip(names, map(float, part), strict=True)))
-                for item, score, part in zip(*row, strict=True)
-                if item >= 0
-            ]
-            for row in zip(items, scores, parts, strict=True)
+            [self._recommended(items[n], scores[n], parts[n]) for n in wish.places(items, scores)]
+            for items, scores, parts in zip(*self.model.recommend(scorable, users, size, wish.only), strict=True)
+        ]
+
+    def _recommended(self, item: int, score: float, parts: np.ndarray) -> Recommended:
+        terms = {term.name: float(part) for term, part in zip(self.model.terms, parts, strict=True)}
+        return Recommended(self._items.ids[item], float(score), terms)
+
+    def _popular(self, wish: Wish) -> list[Recommended]:
+        """What most customers took, in the last weeks where there are times: for somebody nothing is known of."""
+        histories, now = self._histories, self.model.now
+        lately = np.ones(len(histories.item), bool)
+        if histories.last is not None and now is not None:
+            lately = histories.last >= now - RECENT_DAYS
+        counts = np.bincount(histories.item[lately], minlength=len(self._items)).astype(np.float32)
+        allowed = self.model.allowed if wish.only is None else self.model.allowed & wish.only
+        (items,), (scores,) = top_k(counts[None], max(wish.k, self.model.pool_size), None, allowed)
+        return [
+            Recommended(self._items.ids[items[n]], float(scores[n]), {"popularity": float(scores[n])})
+            for n in wish.places(items, scores)
         ]
 
     def _where(self, where: str) -> np.ndarray:
         condition: Callable[[Any], np.ndarray] = compile_where(where)
         return np.asarray(condition(self._columns), bool)
 
-    def _explain(self, scorable: Scorable, row: np.ndarray, item: int, most: int) -> Explanation:
-        parts = self.model.parts(scorable, row, np.array([item]), self.model.peaks(scorable, row))[0, 0]
-        rows = {name: matrix[row] for name, matrix in scorable.profiles.items()}
-        return explain(self.model, rows, item, parts, self._items.ids, self.bundle.patterns, most=most)
+    def _explain(self, scorable: Scorable, row: int, item: str, user: int | None, most: int) -> Explanation:
+        rows, column = np.array([row]), self._rows(self._items, [item])
+        profiles = {name: matrix[rows] for name, matrix in scorable.profiles.items()}
+        reasons, values = reasoned(self.model.terms, profiles, int(column[0]))
+        parts = self.model.weighted(scorable, rows, column, values[None, None], self.model.peaks(scorable, rows))[0, 0]
+        case = Case(int(column[0]), frozenset(scorable.hidden[rows].indices.tolist()), user, parts, reasons)
+        return explain(self.model, self._graph, case, self._names.title, self._baskets, most)
 
 
 def _hint(id_: str, ids: IdMap) -> str:
-    return did_you_mean(id_, ids.ids) if len(ids) < 50_000 else ""
-
-
-class _Columns(Mapping[str, Any]):
-    """What `where` may name: properties and relations of the items, each read when it is asked for first."""
-
-    def __init__(self, items: pa.Table) -> None:
-        self._items, self._read = items, dict[str, Any]()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._read:
-            self._read[name] = _column(self._items[name])
-        return self._read[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items.column_names)
-
-    def __len__(self) -> int:
-        return len(self._items.column_names)
-
-
-def _column(column: pa.ChunkedArray) -> Any:
-    values = column.to_pylist()
-    if pa.types.is_list(column.type):
-        return [frozenset(value or ()) for value in values]
-    if pa.types.is_string(column.type):
-        return ["" if value is None else value for value in values]
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+    return did_you_mean(id_, ids.ids) if len(ids) < MOST_HINTED else ""

@@ -9,7 +9,7 @@ p is the user's row of one *profile* (:mod:`.profiles`), so a new user is a new 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,9 @@ class ItemItem:
 
     def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
         """float32 [user, len(items)]: the same numbers for some items only."""
-        return np.asarray((rows[self.profile] @ self.weights[:, items]).toarray(), np.float32)
+        row = rows[self.profile]
+        held = np.unique(row.indices)  # of a user or a few these are few rows, and rows are cheap to take
+        return np.asarray((row[:, held] @ self.weights[held][:, items]).toarray(), np.float32)
 
     def pairs(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
         """float32 [pair]: of row n and items[n]."""
@@ -111,9 +113,21 @@ class Prior:
 Term = ItemItem | LowRank | Prior
 
 
-def family(term: Term) -> str:
-    """The name without the profile: "walk.decayed" -> "walk"."""
-    return term.name.rsplit(".", 1)[0]
+def reasoned(
+    terms: Sequence[Term], rows: ProfileRows, item: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Per term the reasons for one item, of profile rows [1, item], and the values float32 [term] they add up to."""
+    reasons = [term.reasons(rows[term.profile], item) for term in terms]
+    sums = [
+        float(term.values[item]) if isinstance(term, Prior) else float(amount.sum())
+        for term, (_, amount) in zip(terms, reasons, strict=True)
+    ]
+    return reasons, np.array(sums, np.float32)
+
+
+def family(name: str) -> str:
+    """A term's name without the profile: "walk.decayed" -> "walk"."""
+    return name.rsplit(".", 1)[0]
 
 
 def dense(terms: tuple[Term, ...], rows: ProfileRows) -> np.ndarray:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError, UnknownIdError
+from ..scoring.explain import Path
 from ..scoring.recommender import Recommended
 from . import telemetry, wire
 from .shelf import Edition
-from .way import way_of
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,6 @@ def explain(edition: Edition, ask: wire.WhyForUser | wire.WhyForHistory) -> wire
             title=model.title(reason.because),
             term=reason.term,
             score=reason.score,
-            cypher=reason.path,
-            way=way_of(reason.path, reason.because, ask.item) if reason.path else None,
         )
         for reason in why.reasons
     ]
@@ -102,6 +100,34 @@ def explain(edition: Edition, ask: wire.WhyForUser | wire.WhyForHistory) -> wire
         score=why.score,
         terms=why.terms,
         reasons=reasons,
+        paths=[_path(edition, path, ask.item) for path in why.paths],
+    )
+
+
+def _path(edition: Edition, path: Path, item: str) -> wire.Path:
+    """A path with its nodes in the order they are passed, from the end that is not the item."""
+    last = path.triples[-1]
+    nodes = [item, last[0] if last[2] == item else last[2]]
+    for source, _, target in reversed(path.triples[:-1]):
+        nodes.append(source if target == nodes[-1] else target)
+    nodes.reverse()
+    steps = [
+        wire.Step(
+            source=n if triple[0] == nodes[n] else n + 1,
+            target=n + 1 if triple[0] == nodes[n] else n,
+            relation=triple[1],
+        )
+        for n, triple in enumerate(path.triples)
+    ]
+    titles = {id_: edition.model.title(id_) for id_ in (path.because, item)}
+    return wire.Path(
+        because=path.because,
+        sentence=path.sentence,
+        score=path.score,
+        nodes=[titles.get(node, node) for node in nodes],
+        steps=steps,
+        cypher=path.cypher,
+        parameters=path.parameters,
     )
 
 

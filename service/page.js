@@ -89,12 +89,13 @@ function explain(item, button) {
   tell(async () => {
     const why = await ask("/explain", { ...question, item: item.id });
     if (mine !== turn) return;
-    const reasons = why.reasons.map((reason) => reasonOf(reason, why.title));
+    const reasons = why.reasons.map(reasonOf);
     if (!reasons.length) reasons.push(make("p", { class: "soft" }, "No single item of the history stands out."));
     find("reasons").replaceChildren(
       make("h3", {}, `${why.title}: ${why.score.toFixed(3)}`),
       barsOf(why.terms),
       ...reasons,
+      ...why.paths.map(pathOf),
     );
     find("why").focus({ preventScroll: window.innerWidth > 960 });
   });
@@ -126,16 +127,24 @@ function barsOf(terms) {
   return chart;
 }
 
-function reasonOf(reason, title) {
+function reasonOf(reason) {
   const part = make("div", { class: "reason" }, make("h3", {}, `because of ${reason.title}`));
   part.append(make("p", { class: "soft" }, `${reason.term} ${reason.score >= 0 ? "+" : ""}${reason.score.toFixed(3)}`));
-  if (reason.way) part.append(wayOf(reason.way, [reason.title, ...reason.way.nodes.slice(1, -1), title]));
-  if (reason.cypher) part.append(make("pre", {}, reason.cypher), copyOf(reason.cypher));
   return part;
 }
 
-function copyOf(text) {
-  const button = make("button", { type: "button", class: "copy" }, "Copy the Cypher");
+function pathOf(path) {
+  const parameters = JSON.stringify(path.parameters);
+  return make("div", { class: "reason" },
+    make("h3", {}, path.sentence),
+    wayOf(path),
+    make("pre", {}, path.cypher), copyOf(path.cypher, "Copy the Cypher"),
+    make("pre", {}, parameters), copyOf(parameters, "Copy its parameters"),
+  );
+}
+
+function copyOf(text, what) {
+  const button = make("button", { type: "button", class: "copy" }, what);
   button.addEventListener("click", () =>
     tell(async () => {
       await navigator.clipboard.writeText(text);
@@ -145,13 +154,13 @@ function copyOf(text) {
   return button;
 }
 
-// The way from a history item to the recommended one, top to bottom, so that long names have room.
-function wayOf(way, names) {
+// The way from the customer or a history item to the recommended one, top to bottom, so that long names have room.
+function wayOf({ nodes: names, steps }) {
   const step = 52, x = 14, most = Math.floor(width() / 8), y = (node) => 16 + node * step;
-  const height = y(way.nodes.length - 1) + 18;
-  const label = way.steps.map((s) => `${names[s.source]} ${s.relation} ${names[s.target]}`).join("; ");
+  const height = y(names.length - 1) + 18;
+  const label = steps.map((s) => `${names[s.source]} ${s.relation} ${names[s.target]}`).join("; ");
   const drawing = draw("svg", { viewBox: `0 0 ${width()} ${height}`, class: "way", role: "img", "aria-label": label });
-  for (const { source, target, relation } of way.steps) {
+  for (const { source, target, relation } of steps) {
     const down = target > source ? 1 : -1;
     const tip = y(target) - down * 8;
     drawing.append(draw("line", { x1: x, x2: x, y1: y(source) + down * 8, y2: tip }));

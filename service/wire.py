@@ -54,7 +54,7 @@ class ForItem(_Listing):
 
 class _Why(Asked):
     item: Id
-    most: int = Field(5, ge=1, le=20, description="How many reasons.")
+    most: int = Field(5, ge=1, le=20, description="How many reasons, and paths.")
 
 
 class WhyForUser(_Why):
@@ -160,36 +160,41 @@ class Similar(BaseModel):
 
 
 class Step(BaseModel):
-    """An edge of the way: `relation` from node `source` to node `target`, numbers into `nodes`."""
+    """An edge of a path: `relation` from node `source` to node `target`, numbers into `nodes`."""
 
     source: int
     target: int
     relation: str
 
 
-class Way(BaseModel):
-    """The way through the graph from a history item (the first node) to the item (the last).
+class Path(BaseModel):
+    """A way through the graph from the user, or from a history item of somebody never seen, to the item.
 
-    nodes: an id, or where any node will do the label it has, in angle brackets.
+    because: the history item it leads over. nodes: ids from one end to the other; an item's is its title. score: what
+    the terms that walk this way add for that history item. cypher: answers the path's edges, one a row, when run on
+    the shop's graph with `parameters`.
     """
 
+    because: str
+    sentence: str
+    score: float
     nodes: list[str]
     steps: list[Step]
+    cypher: str
+    parameters: dict[str, str]
 
 
 class Reason(BaseModel):
-    """One history item's part of the score. cypher: runs on the shop's graph; null where no walk is behind the term."""
+    """One history item's part of the score."""
 
     because: str
     title: str
     term: str
     score: float
-    cypher: str | None
-    way: Way | None
 
 
 class Why(BaseModel):
-    """score is the sum of the terms; reasons are its largest positive parts."""
+    """score is the sum of the terms; reasons are its largest positive parts; paths are in the graph, best first."""
 
     version: str
     item: str
@@ -197,6 +202,7 @@ class Why(BaseModel):
     score: float
     terms: dict[str, float]
     reasons: list[Reason]
+    paths: list[Path]
 
 
 class Scores(BaseModel):

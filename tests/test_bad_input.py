@@ -126,7 +126,17 @@ BUILT = {
     "unknown item": (["similar", "--item", "i9"], "no item 'i9'"),
     "neither user nor history": (["recommend"], "needs either --user ID or --history"),
     "empty history": (["recommend", "--history", ","], "--history names no item"),
-    "unknown property": (["recommend", "--user", "u01", "--where", "prise < 2"], "no property 'prise'"),
+    "unknown relation liked": (["recommend", "--like", "IN_CATEGROY=x"], "no relation 'IN_CATEGROY', did you mean"),
+    "unknown value liked": (["recommend", "--like", "IN_CATEGORY=Toy"], "no item has 'Toy' as IN_CATEGORY"),
+    "no number of a cap": (["similar", "--item", "i01", "--cap", "IN_CATEGORY=x"], "'x' is no number of items"),
+    "a cap of nothing": (["similar", "--item", "i01", "--cap", "IN_CATEGORY=0"], "at least 1 item of a value"),
+    "unknown cap": (
+        ["similar", "--item", "i01", "--cap", "IN_CATEGROY=1"],
+        "cap: no property or relation 'IN_CATEGROY'",
+    ),
+    "too diverse": (["similar", "--item", "i01", "--diversify", "2"], "diversify is 2; it goes from 0"),
+    "no store to ask": (["similar", "--item", "i01", "--store", "memory:"], "No such option: --store"),
+    "unknown property": (["recommend", "--user", "u01", "--where", "prise < 2"], "no property or relation 'prise'"),
 }
 
 

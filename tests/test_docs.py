@@ -27,12 +27,15 @@ STAND_IN = {
 }
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LISTS = (ROOT / "docs/lists.md").read_text("utf-8")
 
 
-def commands():
-    lines = "".join(blocks("console")).splitlines()
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text=README):
+    lines = "".join(blocks("console", text)).splitlines()
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
@@ -66,6 +69,17 @@ def test_the_examples_run(desk, monkeypatch, capsys):
     *recommended, why = done.stdout.splitlines()
     assert 1 <= len(recommended) <= 10
     assert float(why.split()[0])
+
+
+def test_the_examples_of_lists_run(desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    for command in (commands()[0], *commands(LISTS)):
+        assert main(shlex.split(command)[1:]) == 0, command + capsys.readouterr().err
+    (desk / "lists.py").write_text("\n".join(blocks("python", LISTS)), "utf-8")
+    done = subprocess.run([sys.executable, "lists.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(2, 1)\n")
+    assert "UNION ALL MATCH" in done.stdout
 
 
 def test_every_command_has_its_example():

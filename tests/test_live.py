@@ -411,11 +411,12 @@ def test_a_live_shop_is_built_and_asked_without_a_trace(stocked, capsys):
     rebuild(open_workshop(shop, out=out, device="cpu"))
     made = Recommender.load(out)
     items = made.recommend(["u01"], k=5)[0]
-    reasons = [reason for item in items for reason in made.explain("u01", item.item, most=50).reasons]
-    path = next(reason.path for reason in reasons if reason.path and "`part of`" in reason.path)
+    paths = [path for item in items for path in made.explain("u01", item.item, most=50).paths]
+    path = next(path for path in paths if "`part of`" in path.cypher)
+    values = [word for pair in path.parameters.items() for word in ("-p", "=".join(pair))]
     for command in (
         ["recommend", "--user", "u01", "-k", "3", "--explain"],
-        ["query", "--cypher", path],
+        ["query", "--cypher", path.cypher, *values],
         ["evaluate"],
     ):
         assert main([command[0], str(shop), *command[1:], "--out", str(out)]) == 0, capsys.readouterr().err

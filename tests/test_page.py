@@ -128,7 +128,7 @@ def test_a_customer_is_shown_with_what_they_have_what_we_recommend_and_why(page,
         if page.texts("#reasons svg.way"):
             break
     assert page.driver.find_elements("css selector", "#reasons svg rect.for")
-    assert page.texts("#reasons pre")[0].startswith("MATCH (a")
+    assert page.texts("#reasons pre")[0].startswith("MATCH (a:")
     nodes = page.driver.find_elements("css selector", "#reasons svg.way circle")
     assert len(nodes) >= 2
     page.shot("wide")

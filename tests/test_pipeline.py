@@ -82,17 +82,13 @@ def test_terms_add_up_to_the_score_and_nothing_owned_is_shown(built):
     np.testing.assert_allclose(sum(parts.values()), scores, rtol=1e-4, atol=1e-4)
 
 
-def test_the_reasons_are_history_items_and_their_cypher_runs(built):
-    toml, out = built
-    shop = Recommender.load(out)
+def test_the_reasons_are_history_items(built):
+    shop = Recommender.load(built[1])
     item = shop.recommend(["u07"], k=1)[0][0].item
     why = shop.explain("u07", item, most=20)
     owned = {shop.bundle.items["id"][int(row)].as_py() for row in shop.bundle.log.item[shop.bundle.log.user == 7]}
     assert why.reasons
     assert {reason.because for reason in why.reasons} <= owned
-    paths = [reason.path for reason in why.reasons if reason.path and "share:IN_CATEGORY" in reason.term]
-    for path in paths[:2]:
-        assert main(["query", str(toml), "--out", str(out), "--cypher", path]) == 0
 
 
 def test_similar_newcomers_filters_and_vectors(built):

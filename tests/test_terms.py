@@ -66,11 +66,11 @@ def test_local_ease_with_all_neighbours_is_ease(contexts):
 def test_text_neighbours_are_the_nearest_cosines():
     text = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
-    found, cosine = factors.text_neighbours(text, keep=2, power=1).toarray(), text @ text.T
+    found, cosine = factors.text_neighbours(text, keep=2).toarray(), text @ text.T
     np.fill_diagonal(cosine, 0)
     for row in range(7):
         near = np.argsort(-cosine[row])[:2]
-        np.testing.assert_allclose(found[row, near], np.maximum(cosine[row, near], 0), rtol=1e-5)
+        np.testing.assert_allclose(found[row, near], np.maximum(cosine[row, near], 0) ** 3, rtol=1e-5)
 
 
 def evidence_of(log, now):

@@ -1,0 +1,157 @@
+"""People and items nobody has seen: a taste as a profile, and new items on the scale of the known ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+
+from ..config import RelationSection
+from ..encoders.node_text import clean
+from ..errors import ConfigError, UnknownIdError, did_you_mean
+from ..kg.snapshot import IdMap
+from .cold import NewItems, cold_terms
+from .evidence import Edges, Relation, relations_from
+from .model import Model
+from .pool import Scorable, blended, in_batches
+from .profiles import with_more
+from .terms import dense
+
+NewItem = Mapping[str, Any]  # "text": str, "attributes": Attributes
+PARTS = ("text", "attributes")
+Attributes = Mapping[str, Sequence[str]]  # relation -> ids of what it leads to
+
+
+def parts_of(items: Sequence[NewItem]) -> tuple[list[Attributes], list[str]]:
+    """The attributes and the texts of new items.
+
+    Raises:
+        ConfigError: something else is said of one.
+    """
+    for item in items:
+        for part in item.keys() - set(PARTS):
+            raise ConfigError(f"a new item has no {part!r}{did_you_mean(str(part), PARTS)}")
+        lists = item.get("attributes", {})
+        plain = isinstance(lists, Mapping) and not any(isinstance(ids, str) for ids in lists.values())
+        if not plain or not isinstance(item.get("text", ""), str):
+            raise ConfigError("a new item's text is a string, and attributes are relation -> ids, a list of them")
+    return [item.get("attributes", {}) for item in items], [clean(item.get("text", "")) for item in items]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What items are linked to: the relations, and per relation the columns of `members` each id stands for."""
+
+    relations: tuple[Relation, ...]
+    columns: Mapping[str, Mapping[str, Sequence[int]]]
+
+    def known(self, relation: str) -> Mapping[str, Sequence[int]]:
+        """id -> columns.
+
+        Raises:
+            ConfigError: the items have no such relation.
+        """
+        if relation not in self.columns:
+            raise ConfigError(f"the items have no relation {relation!r}{did_you_mean(relation, self.columns)}")
+        return self.columns[relation]
+
+    def members(self, wanted: Sequence[Attributes]) -> dict[str, sp.csr_matrix]:
+        """relation -> sparse 0/1 [len(wanted), entity]; an id that no item has yet links nothing and is left out."""
+        found = {r.name: sp.lil_matrix((len(wanted), r.members.shape[1]), dtype=np.float32) for r in self.relations}
+        for row, attributes in enumerate(wanted):
+            for relation, ids in attributes.items():
+                known = self.known(relation)
+                for column in (column for id_ in ids for column in known.get(id_, ())):
+                    found[relation][row, column] = 1
+        return {name: sp.csr_matrix(matrix) for name, matrix in found.items()}
+
+    def liked(self, features: Attributes) -> tuple[sp.csr_matrix, int]:
+        """Weights sparse [1, item] of a taste, and of how many values it is: each is one item's worth of history, in
+        equal parts from every item that has it.
+
+        Raises:
+            ConfigError: no such relation. UnknownIdError: nothing is linked to such an id.
+        """
+        matrices = {relation.name: sp.csc_matrix(relation.members) for relation in self.relations}
+        rows = []
+        for relation, ids in features.items():
+            known = self.known(relation)
+            for id_ in ids:
+                if id_ not in known:
+                    raise UnknownIdError(f"no item has {id_!r} as {relation}{did_you_mean(id_, known)}")
+                holders = np.unique(matrices[relation][:, list(known[id_])].indices)
+                rows.append((holders, np.full(len(holders), 1 / len(holders), np.float32)))
+        n_items = self.relations[0].members.shape[0] if self.relations else 0
+        weights = np.zeros(n_items, np.float32)
+        for holders, parts in rows:
+            weights[holders] += parts
+        return sp.csr_matrix(weights[None]), len(rows)
+
+
+def vocabulary(
+    edges: pa.Table, items: IdMap, item_label: str, settings: Mapping[str, RelationSection], derived: str | None
+) -> Vocabulary:
+    """Out of the edges a bundle keeps; the `derived` relation (of baskets) is no attribute."""
+    found: dict[str, list[Edges]] = {}
+    columns: dict[str, dict[str, list[int]]] = {}
+    groups = edges.select(["relation", "label"]).group_by(["relation", "label"]).aggregate([])
+    for relation, label in sorted((str(row["relation"]), str(row["label"])) for row in groups.to_pylist()):
+        if relation == derived:
+            continue
+        some = edges.filter((pa.compute.field("relation") == relation) & (pa.compute.field("label") == label))
+        ids = items if label == item_label else IdMap(label, some["target"].to_pylist())
+        targets = ids.rows(some["target"].to_pylist())
+        start = sum(part.n_targets for part in found.get(relation, ()))
+        found.setdefault(relation, []).append(Edges(some["source"].to_numpy(), targets, len(ids), label == item_label))
+        mine = columns.setdefault(relation, {})
+        for column in np.unique(targets).tolist():
+            mine.setdefault(ids.ids[column], []).append(start + column)
+    return Vocabulary(relations_from(found, len(items), settings), columns)
+
+
+def with_taste(scorable: Scorable, weights: sp.csr_matrix, values: int, newest: float) -> Scorable:
+    """A newcomer's row (there is one) with a taste in its profiles; nothing of it is hidden from the list.
+
+    weights: sparse [1, item]. values: how many values they stand for, which lengthen the history heads read about.
+    newest: weight in the profile of the newest items.
+    """
+    about = scorable.about_users.copy()
+    about[:, 0] = np.log1p(np.expm1(about[:, 0]) + values)
+    return replace(scorable, profiles=with_more(scorable.profiles, weights, newest), about_users=about)
+
+
+def score_new(model: Model, scorable: Scorable, users: np.ndarray, new: NewItems) -> np.ndarray:
+    """float32 [user, new]: on the scale of the model's scores for known items.
+
+    The cold blend says where among the known items a new one would stand for a user, and its score is that of the item
+    that stands there in the user's list. So among the best ten is about the same share of new items as of known ones: a
+    new item can win, and many do not flood the list. Of known items that tie with it, half are ahead of it.
+    """
+    terms, n_items = cold_terms(model.terms, new), scorable.hidden.shape[1]
+
+    def places(batch: np.ndarray) -> np.ndarray:
+        worth = blended(model.cold, dense(terms, {name: matrix[batch] for name, matrix in scorable.profiles.items()}))
+        known = np.where(scorable.forbidden(batch), -np.inf, worth[:, :n_items])
+        return np.stack([_ahead(known, column[:, None]) for column in worth[:, n_items:].T], axis=1)
+
+    ahead = np.concatenate(list(in_batches(users, places)))
+    return _at_places(model.recommend(scorable, users, min(model.pool_size, n_items))[1], ahead)
+
+
+def _ahead(known: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """int64 [user]: how many of the known items [user, item] are ahead of a new one [user, 1]."""
+    return np.asarray((known > new).sum(1) + ((known == new).sum(1) + 1) // 2)
+
+
+def _at_places(scores: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """The scores of a ranked list [user, size] at places [user, n] from 0 on; beyond its end they fall on evenly."""
+    filled = np.isfinite(scores)
+    last = np.maximum(filled.sum(1)[:, None] - 1, 0)
+    found, place = np.where(filled, scores, 0), np.minimum(ahead, last)
+    step = (found[:, :1] - np.take_along_axis(found, last, 1)) / np.maximum(last, 1)
+    beyond = (ahead - place) * np.where(step > 0, step, 1)
+    return np.asarray(np.take_along_axis(found, place, 1) - beyond, np.float32)

@@ -1,0 +1,106 @@
+"""What recommend, similar and explain print: names to read, ids to copy, reasons in words, and why a list is empty."""
+
+import json
+import re
+
+import pytest
+from shops import make_shop
+
+from catalograph import Recommender
+from catalograph.cli import main
+from catalograph.errors import UnknownIdError
+from catalograph.pipeline import open_workshop, rebuild
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """The planted shop, in which two items are both called "Twin"."""
+    folder = tmp_path_factory.mktemp("desk")
+    toml = make_shop(folder)
+    items = folder / "items.csv"
+    items.write_text(
+        items.read_text("utf-8").replace("Lamps number 1,", "Twin,").replace("Toys number 2,", "Twin,"), "utf-8"
+    )
+    rebuild(open_workshop(toml, out=folder / "build", device="cpu"))
+    return toml, folder / "build"
+
+
+def run(desk, capsys, command, *rest):
+    assert main([command, str(desk[0]), *rest, "--out", str(desk[1])]) == 0
+    return capsys.readouterr()
+
+
+def test_a_place_has_title_and_id_and_what_is_printed_can_be_asked_for(desk, capsys):
+    first = run(desk, capsys, "recommend", "--user", "u07", "-k", "3").out.splitlines()[1]
+    title, _, rest = first.partition(". ")[2].partition(" [")
+    id_ = rest.partition("]")[0]
+    assert Recommender.load(desk[1]).title(id_) == title
+    by_id, by_title = (run(desk, capsys, "similar", "--item", text, "-k", "3").out for text in (id_, title))
+    assert by_id == by_title
+    said = run(desk, capsys, "explain", "--user", "u07", "--item", title).out
+    assert said.startswith(f"{title} [{id_}]: ")
+
+
+def test_histories_may_be_titles(desk, capsys):
+    by_id = run(desk, capsys, "recommend", "--history", "i03,i07", "-k", "2").out
+    assert run(desk, capsys, "recommend", "--history", "Garden number 3,i07", "-k", "2").out == by_id
+    assert by_id.startswith("Garden number 3 [i03], Garden number 7 [i07]:")
+
+
+def test_a_title_of_two_items_names_them(desk):
+    with pytest.raises(UnknownIdError, match=r"2 items in planted are called 'Twin'; name one by its id: 'i01', 'i02'"):
+        Recommender.load(desk[1]).item("Twin")
+    with pytest.raises(UnknownIdError, match="no item 'Garden number 33' in planted, did you mean 'Garden number 3"):
+        Recommender.load(desk[1]).item("Garden number 33")
+
+
+def test_reasons_are_told_in_words_beside_the_technical_name(desk, capsys):
+    said = run(desk, capsys, "recommend", "--user", "u07", "-k", "2", "--explain").out
+    assert "because of " in said
+    assert "path: " in said
+    said = run(desk, capsys, "explain", "--user", "u07", "--item", "i03", "-n", "5").out
+    assert re.search(r"\+\d\.\d{4}  [a-z, ]+ \(\w+\.\w+\)\n", said)
+    assert said.count("path: ") == 5
+
+
+def test_the_printed_cypher_runs_as_it_stands(desk, capsys):
+    document = json.loads(run(desk, capsys, "explain", "--user", "u07", "--item", "i03", "--json").out)
+    assert set(document) == {"user", "item", "score", "terms", "reasons", "paths"}
+    path = document["paths"][0]
+    assert set(path) == {"because", "score", "sentence", "triples", "cypher", "parameters"}
+    values = [word for pair in path["parameters"].items() for word in ("-p", "=".join(pair))]
+    answer = run(desk, capsys, "query", "--cypher", path["cypher"], *values, "--format", "json").out
+    assert sorted(list(row.values()) for row in json.loads(answer)) == sorted(path["triples"])
+
+
+def test_tastes_caps_and_diversity_have_their_options(desk, capsys):
+    found = run(
+        desk,
+        capsys,
+        "recommend",
+        "--like",
+        "IN_CATEGORY=Shop > Toys",
+        "-k",
+        "4",
+        "--cap",
+        "IN_CATEGORY=1",
+        "--diversify",
+        "0.2",
+        "--json",
+    )
+    kinds = [int(item["item"][1:]) % 4 for item in json.loads(found.out)["items"]]
+    assert sorted(kinds) == [0, 1, 2, 3]
+    assert kinds[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("price > 900", "no item is left by the filter: none of 40 items passes 'price > 900'"),
+        ("name == 'Toys number 6' and price > 0", "no item is left: 1 of 40 pass the filter, all theirs"),
+    ],
+)
+def test_an_empty_list_says_why(desk, capsys, where, why):
+    said = run(desk, capsys, "recommend", "--history", "i06", "--where", where)
+    assert why in said.err
+    assert json.loads(run(desk, capsys, "recommend", "--history", "i06", "--where", where, "--json").out)["items"] == []
