@@ -25,6 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
 Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
+AnyStore = Annotated[str | None, typer.Option("--store", help="As for rebuild; a published model asks no graph.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Build = Annotated[Path | None, typer.Option("--build", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
@@ -157,6 +158,7 @@ def recommend(
     diversify: Diversify = 0.0,
     cap: Cap = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, a graph path.")] = False,
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -224,6 +226,7 @@ def similar(
     where: Where = None,
     diversify: Diversify = 0.0,
     cap: Cap = None,
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -245,6 +248,7 @@ def explain(
     user: Annotated[str, typer.Option("--user", help="A user id.")],
     item: Annotated[str, typer.Option("--item", help="An item id, or a title that one item alone has.")],
     n: Annotated[int, typer.Option("-n", min=1, help="How many history items and paths.")] = 3,
+    store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
