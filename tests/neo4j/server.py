@@ -154,7 +154,8 @@ class Server:
         }
         if not self.version.startswith("5."):
             settings["db.query.default_language"] = "CYPHER_5"  # 5.26 does not know the setting
-        text = "".join(f"{key}={value}\n" for key, value in {**settings, **self.settings}.items())
+        opened = [("server.jvm.additional", f"--add-opens=java.base/{package}=ALL-UNNAMED") for package in OPENED]
+        text = "".join(f"{key}={value}\n" for key, value in [*(settings | self.settings).items(), *opened])
         (self.home / "conf" / "neo4j.conf").write_text(text, encoding="utf-8")
 
 
