@@ -324,7 +324,7 @@ class GnnSection(Section):
 class ModelSection(Section):
     """The scoring model: which terms, which pool, which head."""
 
-    head: Literal["linear", "gated", "mlp", "auto"] = "auto"  # the best of the three on the check users
+    head: Literal["linear", "gated", "mlp", "ensemble", "auto"] = "auto"  # linear or ensemble, by the check users
     pool: Literal["auto", "learned", "strongest"] = "auto"
     pool_size: int = Field(200, ge=10)
     folds: int = Field(2, ge=1)  # validation-like cuts of the training part the head is fitted on

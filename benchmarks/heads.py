@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from catalograph.pipeline import build_world, open_workshop
-from catalograph.scoring.head import KINDS, fit_head, rank_pool
+from catalograph.scoring.head import ENSEMBLE, KINDS, fit_head, rank_pool
 from catalograph.scoring.metrics import rank_metrics
 from catalograph.scoring.model import rehearse
 
@@ -32,7 +32,7 @@ def main() -> None:
     )
     given = build_world(workshop).given
     rehearsal, k = rehearse(given, workshop.say), given.config.evaluation.k
-    for kind in KINDS:
+    for kind in (*KINDS, ENSEMBLE):
         for seed in range(options.seeds):
             start = time.perf_counter()
             head = fit_head(kind, rehearsal.sample, seed=seed)

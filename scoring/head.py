@@ -1,4 +1,4 @@
-"""Heads: the learned function f that ranks the pooled items; `linear`, `gated` and `mlp` (:mod:`.nets`) alike."""
+"""Heads: the learned function f that ranks the pooled items; `linear`, `gated`, `mlp` and `ensemble` (:mod:`.nets`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from .boosted import BoostedHead
 from .context import Context
-from .nets import Gated, Linear, Mlp, Parts
+from .nets import Gated, Linear, Mean, Mlp, Parts
 from .pool import Pool, softmax_loss
 
 KINDS: Mapping[str, type[Linear] | type[Gated]] = {"linear": Linear, "gated": Gated, "mlp": Mlp}
+ENSEMBLE = "ensemble"
+MEMBERS = ("gated", "mlp", "gated", "mlp")  # each from a seed of its own
 DECAY = {"linear": 1e-3, "gated": 1e-3, "mlp": 1e-2}  # AdamW's weight decay
 CONSTANT_RATE, NETWORK_RATE = 0.03, 0.003
 LEAST = 50  # steps of training
@@ -90,10 +92,17 @@ class Head:
         Raises:
             KeyError, RuntimeError: the arrays are not those of a head of this kind.
         """
-        features = len(arrays["center"]) if "center" in arrays else 0
-        net = KINDS[kind](len(arrays["spread"]), features)
+        features = next((len(array) for name, array in arrays.items() if name.endswith("center")), 0)
+        net = untrained(kind, len(arrays["spread"]), features)
         net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
         return cls(kind, net.eval())
+
+
+def untrained(kind: str, terms: int, features: int) -> Parts:
+    """The network of a head, as it starts."""
+    if kind == ENSEMBLE:
+        return Mean([untrained(name, terms, features) for name in MEMBERS])
+    return KINDS[kind](terms, features)
 
 
 def _starts(values: np.ndarray) -> range:
@@ -107,6 +116,9 @@ def fit_head(kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: i
     hardly move from where it starts.
     Equal seeds give equal heads; the generator of the caller is left as it was.
     """
+    if kind == ENSEMBLE:
+        members = [fit_head(name, sample, seed=seed + n, epochs=epochs, batch=batch) for n, name in enumerate(MEMBERS)]
+        return Head(kind, Mean([member.net for member in members]).eval())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _standardised(KINDS[kind](sample.values.shape[-1], sample.context.features.shape[-1]), sample)

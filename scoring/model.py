@@ -19,7 +19,7 @@ from .context import Context, item_features, user_features
 from .evidence import Evidence, Histories, Relation, histories_of
 from .families import all_terms
 from .folds import Fold, end_of, training_folds
-from .head import KINDS, Head, Sample, fit_head, rank_pool
+from .head import ENSEMBLE, Head, Sample, fit_head, rank_pool
 from .metrics import is_held_out, rank_metrics
 from .pool import Pool, Question, Scorable, choose_blend, fill
 from .profiles import profiles_of
@@ -256,7 +256,7 @@ def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str
     """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there."""
     wanted, k = given.config.model.head, given.config.evaluation.k
     found = {}
-    for kind in KINDS if wanted == "auto" else (wanted,):
+    for kind in ("linear", ENSEMBLE) if wanted == "auto" else (wanted,):
         head = fit_head(kind, rehearsal.sample, seed=given.seed)
         measured = rank_metrics(rank_pool(head, rehearsal.checked, k)[1], rehearsal.held_out, k)
         found[kind] = {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}

@@ -6,6 +6,7 @@ r = x / the user's peak of the term says how near the item comes to the best of 
     linear   part_k = w_k x_k
     gated    part_k = a_k(c) l_k + b_k(c) r_k
     mlp      part_k = a_k(c, l, r) l_k + b_k(c, l, r) r_k
+    ensemble the mean of several gated and mlp networks' parts
 
 a and b are a learned constant plus a network that starts at zero. The third is a self-explaining network
 (Alvarez-Melis and Jaakkola 2018): as free as a multilayer perceptron over all terms, since every weight sees every
@@ -13,6 +14,8 @@ term, and still a sum of parts, with nothing left over to attribute.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -115,3 +118,21 @@ class Mlp(Gated):
 
     def _inputs(self, transformed: Tensor, context: Tensor) -> Tensor:
         return torch.cat([transformed, context], dim=-1)
+
+
+class Mean(Parts):
+    """The mean of networks that started differently: what only one of them believes counts less."""
+
+    def __init__(self, members: Sequence[Parts]) -> None:
+        super().__init__(members[0].spread)
+        self.members = nn.ModuleList(members)
+
+    def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item, term]."""
+        total: Tensor = sum(member(values, features, peak) for member in self.members)
+        return total / len(self.members)
+
+    def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
+        """float32 [user, item]."""
+        total: Tensor = sum(member.scores(values, features, peak) for member in self.members)
+        return total / len(self.members)

@@ -12,17 +12,17 @@ from shops import SHOP, make_shop
 from catalograph import Recommender
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring.context import Context, peak_of
-from catalograph.scoring.head import KINDS, Head, Sample, fit_head, rank_pool
+from catalograph.scoring.head import ENSEMBLE, KINDS, Head, Sample, fit_head, rank_pool, untrained
 from catalograph.scoring.pool import Pool
 
-EVERY = tuple(KINDS)
+EVERY = (*KINDS, ENSEMBLE)
 
 
 def random_head(kind, terms, features, seed=0):
     """A head whose every weight counts, as a fit would leave it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = KINDS[kind](terms, features).eval()
+        net = untrained(kind, terms, features).eval()
         for parameter in net.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
     return Head(kind, net)
@@ -187,11 +187,21 @@ def test_auto_takes_the_head_that_validates_best_and_the_bundle_keeps_it(tmp_pat
     rebuild(open_workshop(toml, out=tmp_path / "build", device="cpu"))
     shop = Recommender.load(tmp_path / "build")
     heads = shop.model.report["heads"]
-    assert set(heads) == set(EVERY)
+    assert set(heads) == {"linear", ENSEMBLE}
     best = max(heads, key=lambda kind: heads[kind]["ndcg@10"])
     assert shop.model.head.kind == shop.model.report["head"] == best
     assert shop.model.report["validation"] == heads[best]
     assert len(shop.recommend(["u01"])[0]) == 10
+
+
+def test_an_ensemble_is_the_mean_of_heads_fitted_alone():
+    random = np.random.default_rng(0)
+    values = random.standard_normal((20, 6, 3))
+    sample = sample_of(values, random.standard_normal((20, 6, 2)), values[:, :, 0] > 0.8)
+    alone = [fit_head(kind, sample, seed=5 + n, epochs=1) for n, kind in enumerate(("gated", "mlp", "gated", "mlp"))]
+    mean = np.mean([head.scores(sample.values, sample.context) for head in alone], axis=0)
+    both = fit_head(ENSEMBLE, sample, seed=5, epochs=1)
+    np.testing.assert_allclose(both.scores(sample.values, sample.context), mean, rtol=1e-4, atol=1e-5)
 
 
 def test_thirty_users_are_enough_for_one_plain_signal():
