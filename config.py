@@ -343,7 +343,7 @@ class ServeSection(Section):
     """What `catalograph serve` lets through; changing it changes no model."""
 
     body_kib: int = Field(256, ge=1)  # of one request
-    rate_per_s: float = Field(100, gt=0)  # requests of one key to one worker in the long run; twice as many at once
+    rate_per_s: float = Field(100, ge=1)  # requests of one key to one worker in the long run; twice as many at once
     timeout_s: float = Field(10, gt=0)  # for reading a request and working on it
     waiting: int = Field(500, ge=1)  # requests that may wait for the model; more are sent away with 503
     poll_s: float = Field(2, gt=0)  # between two looks for a new version and for changed keys

@@ -23,7 +23,7 @@ def replace_text(file: Path, text: str) -> None:
 
 def move_in(part: Path, place: Path) -> None:
     """Give a finished file or folder its name, with its bytes on the disk before and the name after."""
-    for inner in part.iterdir() if part.is_dir() else ():
+    for inner in part.rglob("*") if part.is_dir() else ():
         sync(inner)
     sync(part)
     os.replace(part, place)

@@ -81,9 +81,10 @@ class FeedbackLog:
             new = [sum(self._insert(now, event) for event in batch) for batch in batches]
             self._open.execute("COMMIT")
         except sqlite3.Error as e:
-            if self._open.in_transaction:
-                self._open.execute("ROLLBACK")
             raise DataError(f"{self.file}: the events were not kept ({e})") from None
+        finally:
+            if self._open.in_transaction:  # whatever went wrong: other workers wait for the lock
+                self._open.execute("ROLLBACK")
         return new
 
     def _insert(self, now: int, event: Event) -> int:

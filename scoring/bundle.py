@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
-from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from ..errors import ArtifactError
@@ -202,6 +201,6 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             edges=edges,
             metrics=metrics,
         )
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException, SafetensorError) as e:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException) as e:
         raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
     return loaded, vectors

@@ -6,8 +6,8 @@
     value := number | "'" text "'" | '"' text '"' | "true" | "false"
 
 A NAME is a property or a relation of the items; one with blanks or signs in it stands in back-ticks. A comparison with
-a missing value is false. A relation (IS_A == 'mug') is == each of the values it leads to. A NAME alone is for
-properties that are true or false.
+a missing value is false; a missing true-or-false value counts as false. A relation (IS_A == 'mug') is == each of the
+values it leads to. A NAME alone is for properties that are true or false.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 
 from ..config import RelationSection
@@ -102,7 +103,7 @@ def vocabulary(
     for relation, label in sorted((str(row["relation"]), str(row["label"])) for row in groups.to_pylist()):
         if relation == derived:
             continue
-        some = edges.filter((pa.compute.field("relation") == relation) & (pa.compute.field("label") == label))
+        some = edges.filter((pc.field("relation") == relation) & (pc.field("label") == label))
         ids = items if label == item_label else IdMap(label, some["target"].to_pylist())
         targets = ids.rows(some["target"].to_pylist())
         start = sum(part.n_targets for part in found.get(relation, ()))

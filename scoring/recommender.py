@@ -368,10 +368,11 @@ class Recommender:
     def _wish(self, k: int, where: str | None, diversify: float, cap: Mapping[str, int] | None) -> Wish:
         if not 0 <= diversify <= 1:
             raise ConfigError(f"diversify is {diversify:g}; it goes from 0 (by score alone) to 1")
-        if diversify and self._alike is None:
+        alike = self._alike if diversify else None  # large, and of no use to a list by score alone
+        if diversify and alike is None:
             raise ConfigError(f"diversify: {self.bundle.shop} has neither texts nor a GNN to tell how alike items are")
         caps = [self._cap(name, most) for name, most in (cap or {}).items()]
-        return Wish(k, None if where is None else self._where(where), diversify, self._alike, caps)
+        return Wish(k, None if where is None else self._where(where), diversify, alike, caps)
 
     def _cap(self, name: str, most: int) -> tuple[Values, int]:
         if name not in self._columns:

@@ -23,11 +23,19 @@ class BusyError(Exception):
 class Gatherer(Generic[Ask, Answer]):
     """Asks of many requests, answered by one thread. work: an answer or an exception per ask, in order.
 
-    most: asks of one call. waiting: asks that may wait for it.
+    weigh: what an ask costs. most: weight of one call, passed only by an ask that weighs more alone. waiting: asks that
+    may wait for it.
     """
 
-    def __init__(self, work: Callable[[Sequence[Ask]], Sequence[Answer | Exception]], *, most: int, waiting: int):
-        self._work, self._most, self._waiting = work, most, waiting
+    def __init__(
+        self,
+        work: Callable[[Sequence[Ask]], Sequence[Answer | Exception]],
+        *,
+        most: int,
+        waiting: int,
+        weigh: Callable[[Ask], int] = lambda _: 1,
+    ):
+        self._work, self._most, self._waiting, self._weigh = work, most, waiting, weigh
         self._asks: deque[tuple[Ask, asyncio.Future[Answer]]] = deque()
         self._some = asyncio.Event()
         self._thread = ThreadPoolExecutor(1)
@@ -49,12 +57,20 @@ class Gatherer(Generic[Ask, Answer]):
         """Work until cancelled."""
         while True:
             await self._some.wait()
-            taken = [self._asks.popleft() for _ in range(min(self._most, len(self._asks)))]
+            taken = self._take()
             if not self._asks:
                 self._some.clear()
             wanted = [(ask, future) for ask, future in taken if not future.done()]  # else its request has given up
             if wanted:
                 await self._answer(wanted)
+
+    def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
+        taken: list[tuple[Ask, asyncio.Future[Answer]]] = []
+        weight = 0
+        while self._asks and (not taken or weight + self._weigh(self._asks[0][0]) <= self._most):
+            taken.append(self._asks.popleft())
+            weight += self._weigh(taken[-1][0])
+        return taken
 
     async def _answer(self, wanted: Sequence[tuple[Ask, asyncio.Future[Answer]]]) -> None:
         loop = asyncio.get_running_loop()

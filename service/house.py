@@ -18,7 +18,7 @@ from .settings import Serving
 from .shelf import Shelf
 
 LOG = logging.getLogger(__name__)
-CALL = 32  # requests of one model call; what it holds in memory grows with them
+CALL = 32  # customers, or requests with events, of one call; what it holds in memory grows with them
 
 
 class House:
@@ -32,7 +32,9 @@ class House:
         self.serving, self.door = serving, door
         waiting = serving.limits.waiting
         self.shelf, self.log = Shelf(serving.folder), FeedbackLog(serving.folder)
-        self.lists: Gatherer[desk.Wanted, desk.Listing] = Gatherer(desk.recommend, most=CALL, waiting=waiting)
+        self.lists: Gatherer[desk.Wanted, desk.Listing] = Gatherer(
+            desk.recommend, most=CALL, waiting=waiting, weigh=lambda wanted: len(wanted.users)
+        )
         self.events: Gatherer[Sequence[Event], int] = Gatherer(self.log.append, most=CALL, waiting=waiting)
         self.crew = Crew(2, waiting)
 

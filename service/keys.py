@@ -62,8 +62,8 @@ def load_keys(source: Path | None) -> Keys:
         place, text = VARIABLE, os.environ.get(VARIABLE, "").replace(";", "\n")
     else:
         place, text = str(source), _text(source)
-    lines = [(n, line.split()) for n, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
-    keys = tuple(_key(words, f"{place}, line {n}") for n, words in lines)
+    lines = [(n, line.split("#")[0].split()) for n, line in enumerate(text.splitlines(), 1)]
+    keys = tuple(_key(words, f"{place}, line {n}") for n, words in lines if words)
     if not keys:
         raise ConfigError(
             f"{place} holds no API key; make one with `catalograph key FILE NAME --scope read` and name the file by "
@@ -89,14 +89,10 @@ def _key(words: Sequence[str], place: str) -> Key:
     # The words themselves stay out of the message: somebody may have put a secret there.
     if len(words) != 3 or not NAME.fullmatch(words[0]) or not DIGEST.fullmatch(words[2]):
         raise ConfigError(f"{place} is not `name scopes sha256` (the digest in 64 hex digits)")
-    return Key(words[0], _scopes([] if words[1] == "-" else words[1].split(","), place), words[2])
-
-
-def _scopes(words: Sequence[str], place: str) -> frozenset[str]:
-    for word in words:
-        if word not in SCOPES:
-            raise ConfigError(f"{place}: no scope {word!r}{did_you_mean(word, SCOPES)}")
-    return frozenset(words)
+    scopes = frozenset() if words[1] == "-" else frozenset(words[1].split(","))
+    if not scopes <= set(SCOPES):
+        raise ConfigError(f"{place} names a scope that is none of {', '.join(SCOPES)}")
+    return Key(words[0], scopes, words[2])
 
 
 def add_key(file: Path, name: str, scopes: Sequence[str]) -> str:
@@ -107,11 +103,16 @@ def add_key(file: Path, name: str, scopes: Sequence[str]) -> str:
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"a key is named by 1 to 64 letters, digits and . _ -, not {name!r}")
-    granted = _scopes(scopes, "--scope")
-    if file.is_file() and _text(file).strip() and name in {key.name for key in load_keys(file).keys}:
+    for scope in scopes:
+        if scope not in SCOPES:
+            raise ConfigError(f"--scope: no scope {scope!r}{did_you_mean(scope, SCOPES)}")
+    text = _text(file) if file.is_file() else ""
+    if name in {words[0] for line in text.splitlines() if (words := line.split("#")[0].split())}:
         raise ConfigError(f"{file} has a key {name!r} already; take its line out, or choose another name")
     secret = secrets.token_urlsafe(32)
-    line = f"{name} {','.join(sorted(granted)) or '-'} {digest_of(secret)}\n"
+    line = f"{name} {','.join(sorted(set(scopes))) or '-'} {digest_of(secret)}\n"
+    if text and not text.endswith("\n"):
+        line = "\n" + line
     try:
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as handle:
             handle.write(line)

@@ -144,6 +144,7 @@ function pathOf(path) {
 }
 
 function copyOf(text, what) {
+  if (!navigator.clipboard) return ""; // only a safe page (HTTPS, or this machine) has one
   const button = make("button", { type: "button", class: "copy" }, what);
   button.addEventListener("click", () =>
     tell(async () => {

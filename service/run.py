@@ -78,6 +78,7 @@ def _application(serving: Serving) -> FastAPI:
 
 def _run(config: uvicorn.Config, listening: socket.socket) -> None:
     import uvicorn  # noqa: PLC0415
+    from uvicorn.config import STARTUP_FAILURE  # noqa: PLC0415
     from uvicorn.supervisors import Multiprocess  # noqa: PLC0415
 
     from .telemetry import SHARED  # noqa: PLC0415
@@ -85,7 +86,10 @@ def _run(config: uvicorn.Config, listening: socket.socket) -> None:
     if config.workers > 1:
         with TemporaryDirectory(prefix="catalograph-") as figures:
             os.environ[SHARED] = figures  # read by the workers, which are fresh processes
-            Multiprocess(config, [listening]).run()
+            parent = Multiprocess(config, [listening])
+            parent.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in parent.processes):
+            raise RuntimeError("a worker did not start; the log says why")
         return
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: None)  # uvicorn raises it again once all is answered; then we end with 0

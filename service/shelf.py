@@ -74,7 +74,7 @@ class Shelf:
             if place.name == self.current.version:
                 return
             self.current = edition(place, self._folder)
-        except CatalographError as e:
+        except (CatalographError, OSError, UnicodeDecodeError) as e:
             telemetry.SWAPS.labels("refused").inc()
             LOG.error("refused", extra={"told": {"why": str(e), "kept": self.current.version}})
         else:
@@ -97,9 +97,10 @@ def edition(place: Path, folder: Path) -> Edition:
     Raises:
         ArtifactError: a part is missing or torn, or it cannot recommend.
     """
-    model = Recommender(*bundles.load(place), folder)
-    items, users = (table["id"].to_pylist() for table in (model.bundle.items, model.bundle.users))
+    loaded = bundles.load(place)
     try:
+        model = Recommender(*loaded, folder)
+        items, users = (table["id"].to_pylist() for table in (model.bundle.items, model.bundle.users))
         _try(model, users, items)
         titles = [model.title(item) for item in items]
     except Exception as e:  # whatever a bundle does that it should not, the one before goes on
@@ -108,7 +109,7 @@ def edition(place: Path, folder: Path) -> Edition:
 
 
 def _try(model: Recommender, users: Sequence[str], items: Sequence[str]) -> None:
-    """Ask every kind of question once: what is torn in the middle of an array shows as NaN or out of range."""
+    """Ask for lists, reasons and similar items: what is torn in the middle of an array shows as NaN or out of range."""
     for user in {users[0], users[-1]} if users else ():
         for best in model.recommend([user], 1)[0]:
             model.explain(user, best.item)

@@ -277,7 +277,7 @@ def test_keys_open_what_their_scopes_say_and_nothing_else(build, tmp_path):
         ("# nobody\n", "holds no API key"),
         ("website read", "line 1 is not"),
         ("website read 12", "line 1 is not"),
-        (f"\nwebsite reed {'a' * 64}", "line 2: no scope 'reed', did you mean 'read'"),
+        (f"\nwebsite reed {'a' * 64}", "line 2 names a scope that is none of read, events, metrics"),
         (f"a read {'a' * 64}\na events {'b' * 64}", "two keys are named 'a'"),
     ],
 )
@@ -287,6 +287,34 @@ def test_keys_that_cannot_be_read_are_refused(tmp_path, monkeypatch, text, told)
     for source in (tmp_path / "keys", None):
         with pytest.raises(ConfigError, match=told.replace("(", r"\(")):
             load_keys(source)
+
+
+@pytest.mark.parametrize("before", ["# the website's\n", f"old read {'a' * 64}", f"old read {'a' * 64} # the first"])
+def test_a_new_key_leaves_what_stands_there_alone(tmp_path, before):
+    file = tmp_path / "keys"
+    file.write_text(before, "utf-8")
+    secret = add_key(file, "website", ["read"])
+    assert load_keys(file).holder(secret).name == "website"
+    assert len(load_keys(file).keys) == 1 + before.startswith("old")
+
+
+def test_a_call_is_bounded_by_what_its_asks_weigh():
+    calls = []
+
+    def work(asks):
+        calls.append(list(asks))
+        return asks
+
+    async def ask_all():
+        gatherer = Gatherer(work, most=5, waiting=10, weigh=int)
+        asked = [asyncio.ensure_future(gatherer.ask(n)) for n in (9, 2, 3, 1)]
+        await asyncio.sleep(0)  # all of them wait before the first is taken
+        task = asyncio.create_task(gatherer.run())
+        await asyncio.gather(*asked)
+        task.cancel()
+
+    asyncio.run(ask_all())
+    assert calls == [[9], [2, 3], [1]]
 
 
 def test_keys_come_from_the_environment(monkeypatch, tmp_path):
