@@ -129,10 +129,11 @@ class Mean(Parts):
 
     def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
         """float32 [user, item, term]."""
-        total: Tensor = sum(member(values, features, peak) for member in self.members)
-        return total / len(self.members)
+        return torch.stack([member(values, features, peak) for member in self.members]).mean(0)
 
     def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
         """float32 [user, item]."""
-        total: Tensor = sum(member.scores(values, features, peak) for member in self.members)
-        return total / len(self.members)
+        return torch.stack([member.scores(values, features, peak) for member in self._parts()]).mean(0)
+
+    def _parts(self) -> list[Parts]:
+        return [member for member in self.members if isinstance(member, Parts)]
