@@ -19,7 +19,7 @@ from tiny import tiny_bert
 
 from catalograph import Recommender
 from catalograph.config import EncoderSection, FinetuneSection, SplitSection, load_config
-from catalograph.encoders import finetune, pairs, training, weights
+from catalograph.encoders import finetune, pairs, training, ways, weights
 from catalograph.encoders.drift import ALIKE, UNLIKE
 from catalograph.encoders.finetune import Check, Lessons, tune
 from catalograph.encoders.pairs import Neighbourhood, TextPairs, noised, of_baskets, of_queries, of_tastes, of_users
@@ -401,11 +401,17 @@ lessons = t.planted_lessons(texts, group, np.ones(t.ITEMS, bool))
 section = t.section_of(sys.argv[2], **t.LONG | {"way": sys.argv[5]})
 t.tune(lessons, section, t.planted_check(texts, group), folder=t.Path(sys.argv[4]))
 """
-LONG = {"steps": 40, "checks": 20, "patience": 99, "dropout": 0.1, "rank": 4}
+LONG = {"steps": 60, "checks": 30, "patience": 99, "dropout": 0.1, "rank": 4}
 
 
-@pytest.mark.parametrize("way", ["lora", "adalora"])
-def test_killed_it_resumes_to_the_same_weights(planted, tmp_path, way):
+def steps_saved(folder):
+    return [training._step(found.parent) for found in folder.glob("run-0/checkpoint-*/whole")]
+
+
+@pytest.mark.parametrize(
+    ("way", "after"), [("lora", 1), ("adalora", 44)]
+)  # adalora: its ranks are final, and must stay
+def test_killed_it_resumes_to_the_same_weights(planted, tmp_path, way, after):
     folder, texts, group = planted
     section = section_of(folder, **LONG | {"way": way})
     (tmp_path / "texts").write_text("\n".join(texts), encoding="utf-8")
@@ -421,14 +427,15 @@ def test_killed_it_resumes_to_the_same_weights(planted, tmp_path, way):
         way,
     ]
     running = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-    while running.poll() is None and not list(place.glob("*.part/run-0/checkpoint-*/whole")):
+    while running.poll() is None and not any(
+        max(steps_saved(part), default=0) >= after for part in place.glob("*.part")
+    ):
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     _, error = running.communicate()
     assert running.returncode == -signal.SIGKILL, error.decode()
     (part,) = place.glob("*.part")
-    resumed_at = max(training._step(found.parent) for found in part.glob("run-0/checkpoint-*/whole"))
-    assert 0 < resumed_at < LONG["steps"]
+    assert after <= max(steps_saved(part)) < LONG["steps"]
     torn = part / "run-0" / f"checkpoint-{LONG['steps']}"  # as a kill in the middle of writing leaves it
     torn.mkdir()
     lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
@@ -437,6 +444,26 @@ def test_killed_it_resumes_to_the_same_weights(planted, tmp_path, way):
     assert resumed.name == whole.name
     assert weights.resolve(str(resumed)).digest == weights.resolve(str(whole)).digest
     assert not torn.exists()
+
+
+def test_adalora_keeps_its_sums_in_a_checkpoint(planted):
+    section = section_of(planted[0], way="adalora", rank=2, steps=10)
+    one, other = (finetune._fresh(section, "cpu")[0] for _ in range(2))
+    for model in (one, other):
+        ways.prepare(model, section.finetune)
+    for step in range(1, 6):
+        one(one.preprocess(["g0w0 g1w1"]))["sentence_embedding"].square().sum().backward()
+        ways.after_step(one, section.finetune, step)
+    held = ways.memory(one, section.finetune)
+    assert {key.split("/")[0] for key in held} == set(ways.SUMS)  # ranks are not final yet
+    ways.remember(other, section.finetune, held)
+    torch.testing.assert_close(ways.memory(other, section.finetune), held)
+    ways.after_step(one, section.finetune, 6)
+    other.load_state_dict(one.state_dict())
+    for mine, theirs in zip(other.parameters(), one.parameters(), strict=True):
+        mine.grad = theirs.grad
+    ways.after_step(other, section.finetune, 6)
+    torch.testing.assert_close(ways.memory(other, section.finetune), ways.memory(one, section.finetune))
 
 
 TUNED_SHOP = SHOP.replace("[gnn]", '[encoder]\nmodel = "MODEL"\nfinetune = "full"\n[gnn]').replace(
