@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Say = Callable[[str], None]
-Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative, or numbers: score, how close a pair is
+Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; label, teacher's rows
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 
 
@@ -47,12 +47,14 @@ class Lessons:
     """What the encoder learns from.
 
     texts: rows the pairs mean, the items' first. pairs: kind -> pairs. negatives: kind -> int64 [n], an item row beside
-    each pair that should stay away; for some kinds.
+    each pair that should stay away; for some kinds. teacher: float32 [item, dim] of unit length, how alike the items of
+    the kind "tastes" should become.
     """
 
     texts: Sequence[str]
     pairs: Mapping[str, TextPairs]
     negatives: Mapping[str, np.ndarray]
+    teacher: np.ndarray | None = None
 
     def columns(self) -> dict[str, Columns]:
         """kind -> columns of the pairs; those of equal or empty texts teach nothing and go."""
@@ -69,12 +71,14 @@ class Lessons:
             columns: Columns = {side: [self.texts[row] for row in rows[keep]] for side, rows in sides.items()}
             if pairs.grade is not None:
                 columns["score"] = pairs.grade[keep].tolist()
+            if kind == "tastes":
+                columns["label"] = np.stack([pairs.anchor, pairs.positive], axis=1)[keep].tolist()
             if keep.any():
                 found[kind] = columns
         return found
 
     def digest(self) -> str:
-        """Over texts and pairs."""
+        """Over texts and pairs; the teacher follows from the log they were drawn from and the weights to start with."""
         digest = hashlib.sha256(text_digests(self.texts).tobytes())
         for kind, pairs in sorted(self.pairs.items()):
             digest.update(kind.encode())
@@ -127,6 +131,7 @@ def tune(
     measured = [
         _one_run(
             columns,
+            lessons.teacher,
             section,
             check,
             part / f"run-{n}",
@@ -195,6 +200,7 @@ def _fresh(section: EncoderSection, device: str) -> tuple[SentenceTransformer, i
 
 def _one_run(
     columns: Mapping[str, Columns],
+    teacher: np.ndarray | None,
     section: EncoderSection,
     check: Check,
     part: Path,
@@ -220,6 +226,7 @@ def _one_run(
         checks = train(
             model,
             columns,
+            teacher,
             section.finetune,
             folder=part,
             logs=logs,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,10 +28,11 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from ..config import FinetuneSection
 from .transformer import reduced_type
-from .ways import after_step
+from .ways import after_step, memory, remember
 
 WHOLE = "whole"  # stands in a checkpoint that was written to its end
 WEIGHTS = "weights.safetensors"
+MEMORY = "memory.safetensors"  # what a way of tuning keeps besides
 METRIC = "ndcg@10"
 Texts = Mapping[str, Mapping[str, list[Any]]]  # kind -> columns anchor, positive and maybe negative or score
 
@@ -38,6 +40,7 @@ Texts = Mapping[str, Mapping[str, list[Any]]]  # kind -> columns anchor, positiv
 def train(
     model: SentenceTransformer,
     texts: Texts,
+    teacher: np.ndarray | None,
     section: FinetuneSection,
     *,
     folder: Path,
@@ -52,7 +55,7 @@ def train(
     Checkpoints lie in `folder`; a run that finds one there goes on from it to the result it would have had.
     """
     _drop_torn(folder)
-    trainer = _trainer(model, texts, section, folder, device, seed)
+    trainer = _trainer(model, texts, teacher, section, folder, device, seed)
     seen = _Checks(check)
     trainer.evaluator = seen
     for callback in (PrinterCallback, ProgressCallback):  # they write to stdout
@@ -64,8 +67,6 @@ def train(
     if progress:
         trainer.add_callback(bar)
     found = sorted(folder.glob("checkpoint-*"), key=_step)
-    if section.way == "adalora":  # its ranks depend on sums over all steps that no checkpoint holds: from the start
-        found = []
     try:
         trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     finally:
@@ -75,7 +76,13 @@ def train(
 
 
 def _trainer(
-    model: SentenceTransformer, texts: Texts, section: FinetuneSection, folder: Path, device: str, seed: int
+    model: SentenceTransformer,
+    texts: Texts,
+    teacher: np.ndarray | None,
+    section: FinetuneSection,
+    folder: Path,
+    device: str,
+    seed: int,
 ) -> _Trainer:
     kind = reduced_type(device)
     every = max(section.steps // section.checks, 1)
@@ -107,8 +114,15 @@ def _trainer(
         batch_sampler=_batches,
     )
     data = datasets.DatasetDict({name: datasets.Dataset.from_dict(dict(columns)) for name, columns in texts.items()})
-    losses = {name: _loss(model, section, graded="score" in columns) for name, columns in texts.items()}
-    return _Trainer(model=model, args=arguments, train_dataset=data, loss=losses, evaluator=_Checks(float))
+    losses: dict[str, torch.nn.Module] = {}
+    for name, columns in texts.items():
+        if "label" in columns and teacher is not None:
+            losses[name] = _LikeTeacher(model, torch.from_numpy(teacher), section.temperature)
+        else:
+            losses[name] = _loss(model, section, graded="score" in columns)
+    trainer = _Trainer(model=model, args=arguments, train_dataset=data, loss=losses, evaluator=_Checks(float))
+    trainer.section = section
+    return trainer
 
 
 def _batches(dataset: datasets.Dataset, **settings: Any) -> DefaultBatchSampler:
@@ -132,8 +146,36 @@ def _loss(model: SentenceTransformer, section: FinetuneSection, *, graded: bool)
     return MultipleNegativesRankingLoss(model, **settings)
 
 
+class _LikeTeacher(torch.nn.Module):
+    """KL divergence of the softmax over a batch's cosines from that over the teacher's: soft contrastive targets.
+
+    labels: int64 [pair, 2], the teacher's rows of anchor and positive. Every other text of the batch is a candidate.
+    """
+
+    def __init__(self, model: SentenceTransformer, teacher: torch.Tensor, temperature: float) -> None:
+        super().__init__()
+        self.model, self.temperature = model, temperature
+        self.teacher = teacher.to(model.device)  # no buffer: it belongs in no checkpoint
+
+    def forward(self, sentence_features: Any, labels: torch.Tensor) -> torch.Tensor:
+        found = torch.cat([self.model(side)["sentence_embedding"] for side in sentence_features])
+        told = self.teacher[labels.T.reshape(-1)]
+        with torch.autocast(found.device.type, enabled=False):  # eight bits of a cosine are too few
+            found = torch.nn.functional.normalize(found.float(), dim=1)
+            return torch.nn.functional.kl_div(
+                self._among(found), self._among(told), log_target=True, reduction="batchmean"
+            )
+
+    def _among(self, rows: torch.Tensor) -> torch.Tensor:
+        """float32 [text, text]: log softmax of a text's cosines to the others."""
+        itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+        return torch.log_softmax((rows @ rows.T / self.temperature).masked_fill(itself, -1e4), dim=1)
+
+
 class _Trainer(SentenceTransformerTrainer):
     """Checkpoints hold the weights as one safetensors file, whatever adapters are in the model; no model card."""
+
+    section: FinetuneSection
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         pass
@@ -142,9 +184,11 @@ class _Trainer(SentenceTransformerTrainer):
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}, folder / WEIGHTS)
+        save_file(memory(self.model, self.section), folder / MEMORY)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.model.load_state_dict(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        remember(self.model, self.section, load_file(Path(resume_from_checkpoint) / MEMORY))
 
 
 class _Checks(SentenceEvaluator):

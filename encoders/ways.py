@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from ..config import FinetuneSection
@@ -13,6 +15,7 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+SUMS = ("exp_avg_ipt", "exp_avg_unc")  # adalora: running importance and its uncertainty, per weight
 RANK_SETTLES = (0.1, 0.3)  # adalora: shares of the steps before ranks are cut and after they are final
 
 
@@ -39,6 +42,36 @@ def after_step(model: SentenceTransformer, section: FinetuneSection, step: int) 
     """What a way does between an optimizer's step and the next: adalora moves rank to where it matters."""
     if section.way == "adalora":
         backbone(model).model.base_model.update_and_allocate(step)
+
+
+def memory(model: SentenceTransformer, section: FinetuneSection) -> dict[str, torch.Tensor]:
+    """What a way keeps beside weights and optimizer between two steps, for a checkpoint."""
+    if section.way != "adalora":
+        return {}
+    tuner = backbone(model).model.base_model
+    found = {
+        f"{kind}/{name}": value.contiguous()
+        for kind in SUMS
+        for name, value in getattr(tuner.rankallocator, kind).items()
+    }
+    kept = tuner.peft_config[tuner.trainable_adapter_name].rank_pattern or {}
+    return found | {f"rank/{name}": torch.tensor(which) for name, which in kept.items()}
+
+
+def remember(model: SentenceTransformer, section: FinetuneSection, held: Mapping[str, torch.Tensor]) -> None:
+    """Go on with what :func:`memory` gave."""
+    if section.way != "adalora":
+        return
+    tuner = backbone(model).model.base_model
+    kinds: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in (*SUMS, "rank")}
+    for key, value in held.items():
+        kind, _, name = key.partition("/")
+        kinds[kind][name] = value.to(model.device)
+    for kind in SUMS:
+        setattr(tuner.rankallocator, kind, kinds[kind])
+    tuner.rankallocator.ipt = dict(kinds[SUMS[0]])  # its values are replaced before they are read; its keys count
+    pattern = {name: which.tolist() for name, which in kinds["rank"].items()}
+    tuner.peft_config[tuner.trainable_adapter_name].rank_pattern = pattern or None
 
 
 def merge(model: SentenceTransformer, section: FinetuneSection) -> None:

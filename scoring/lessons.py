@@ -41,13 +41,15 @@ def lessons_of(
     """Pairs from the events before the folds, and a check on the oldest fold.
 
     texts: of the items, in row order. encoded: gives their unit vectors float32 [item, dim] by the encoder before it is
-    tuned; asked only where hard negatives are wanted. log: training.
+    tuned; asked only for tastes and hard negatives. log: training.
     """
     settings, label = config.encoder.finetune, catalogue.item_label
     folds = training_folds(log, config.split, config.model.folds)
     known = before_folds(log, config.split, config.model.folds)
     most, kinds = settings.steps * settings.batch_size, set(settings.learn_from)
-    table, found = list(texts), {}
+    table, found, teacher = list(texts), {}, None
+    if "tastes" in kinds:
+        found["tastes"], teacher = teach.of_tastes(known, encoded(), most=most, seed=seed)
     if "users" in kinds:
         found["users"] = teach.of_users(known, most=most, seed=seed)
     if "baskets" in kinds:
@@ -77,7 +79,7 @@ def lessons_of(
             if kind in ("users", "baskets")
         }
     found = {kind: pairs for kind, pairs in found.items() if len(pairs)}
-    return Lessons(table, found, negatives), _check(texts, known, folds[-1] if folds else None)
+    return Lessons(table, found, negatives, teacher), _check(texts, known, folds[-1] if folds else None)
 
 
 def _check(texts: Sequence[str], known: InteractionLog, fold: Fold | None) -> Check:

@@ -19,10 +19,10 @@ from tiny import tiny_bert
 
 from catalograph import Recommender
 from catalograph.config import EncoderSection, FinetuneSection, SplitSection, load_config
-from catalograph.encoders import finetune, pairs, training, weights
+from catalograph.encoders import finetune, pairs, training, ways, weights
 from catalograph.encoders.drift import ALIKE, UNLIKE
 from catalograph.encoders.finetune import Check, Lessons, tune
-from catalograph.encoders.pairs import Neighbourhood, TextPairs, noised, of_baskets, of_queries, of_users
+from catalograph.encoders.pairs import Neighbourhood, TextPairs, noised, of_baskets, of_queries, of_tastes, of_users
 from catalograph.encoders.transformer import encode
 from catalograph.errors import CatalographError, ConfigError, MissingExtraError
 from catalograph.kg.log import InteractionLog
@@ -131,6 +131,48 @@ def test_labelled_no_is_no_pair():
     log = log_of([0, 0, 0], [1, 2, 3], label=np.array([1, 0, 1], np.int8))
     found = of_users(log, most=9, seed=0)
     assert set(zip(found.anchor, found.positive, strict=True)) <= {(1, 3), (3, 1)}
+
+
+def planted_tastes(group, taught, most=2_000):
+    """Pairs and teacher of users who each love one group, from the items `taught` alone, texts telling nothing."""
+    random = np.random.default_rng(1)
+    users = np.repeat(np.arange(60), 5)
+    items = np.array([random.choice(np.flatnonzero((group == u % GROUPS) & taught)) for u in users])
+    nothing = np.eye(ITEMS, dtype=np.float32)
+    return of_tastes(log_of(users, items, position=np.arange(len(users))), nothing, most=most, seed=0)
+
+
+def test_the_teacher_knows_tastes_from_events_and_texts_from_before():
+    group = np.arange(ITEMS) % GROUPS
+    taught = np.arange(ITEMS) < 36
+    found, teacher = planted_tastes(group, taught)
+    assert (group[found.anchor] == group[found.positive]).all()
+    assert taught[found.anchor].all()
+    assert np.linalg.norm(teacher, axis=1) == pytest.approx(1, abs=1e-5)
+    likeness = teacher @ teacher.T
+    same = (group[:, None] == group) & ~np.eye(ITEMS, dtype=bool)
+    apart = group[:, None] != group
+    assert likeness[same & taught & taught[:, None]].mean() > likeness[apart].mean() + 0.03
+    assert np.abs(likeness[~taught][:, taught]).max() < 1e-6  # nobody took them: they keep their texts, here all apart
+
+
+def test_tastes_of_hardly_any_events_are_few_or_none():
+    text = np.eye(4, dtype=np.float32)
+    found, teacher = of_tastes(log_of([0, 1], [0, 1], 4), text, most=9, seed=0)
+    assert not len(found)
+    assert teacher is text
+    assert len(of_tastes(log_of([0, 0], [0, 1], 4, position=np.arange(2)), text, most=9, seed=0)[0]) == 2
+
+
+def test_an_encoder_becomes_like_its_teacher_for_unseen_items_too(planted, tmp_path):
+    folder, texts, group = planted
+    taught = np.arange(ITEMS) < 36
+    found, teacher = planted_tastes(group, taught)
+    lessons = Lessons(texts, {"tastes": found}, {}, teacher)
+    place = tune(lessons, section_of(folder, steps=60), planted_check(texts, group), folder=tmp_path)
+    after = encode(texts, section_of(place), cache=None)
+    assert alike(after, texts, group)[taught].mean() > 0.9
+    assert alike(after, texts, group)[~taught].mean() > 0.9
 
 
 def test_equal_queries_are_one_text():
@@ -356,13 +398,22 @@ torch.set_num_threads(1)
 texts = open(sys.argv[3], encoding="utf-8").read().split("\\n")
 group = np.arange(t.ITEMS) % t.GROUPS
 lessons = t.planted_lessons(texts, group, np.ones(t.ITEMS, bool))
-t.tune(lessons, t.section_of(sys.argv[2], **t.LONG), t.planted_check(texts, group), folder=t.Path(sys.argv[4]))
+section = t.section_of(sys.argv[2], **t.LONG | {"way": sys.argv[5]})
+t.tune(lessons, section, t.planted_check(texts, group), folder=t.Path(sys.argv[4]))
 """
-LONG = {"steps": 40, "checks": 20, "patience": 99, "dropout": 0.1, "way": "lora"}
+LONG = {"steps": 60, "checks": 30, "patience": 99, "dropout": 0.1, "rank": 4}
 
 
-def test_killed_it_resumes_to_the_same_weights(planted, tmp_path):
+def steps_saved(folder):
+    return [training._step(found.parent) for found in folder.glob("run-0/checkpoint-*/whole")]
+
+
+@pytest.mark.parametrize(
+    ("way", "after"), [("lora", 1), ("adalora", 44)]
+)  # adalora: its ranks are final, and must stay
+def test_killed_it_resumes_to_the_same_weights(planted, tmp_path, way, after):
     folder, texts, group = planted
+    section = section_of(folder, **LONG | {"way": way})
     (tmp_path / "texts").write_text("\n".join(texts), encoding="utf-8")
     place = tmp_path / "encoder"
     command = [
@@ -373,24 +424,46 @@ def test_killed_it_resumes_to_the_same_weights(planted, tmp_path):
         str(folder),
         str(tmp_path / "texts"),
         str(place),
+        way,
     ]
     running = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-    while running.poll() is None and not list(place.glob("*.part/run-0/checkpoint-*/whole")):
+    while running.poll() is None and not any(
+        max(steps_saved(part), default=0) >= after for part in place.glob("*.part")
+    ):
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     _, error = running.communicate()
     assert running.returncode == -signal.SIGKILL, error.decode()
     (part,) = place.glob("*.part")
-    resumed_at = max(training._step(found.parent) for found in part.glob("run-0/checkpoint-*/whole"))
-    assert 0 < resumed_at < LONG["steps"]
+    assert after <= max(steps_saved(part)) < LONG["steps"]
     torn = part / "run-0" / f"checkpoint-{LONG['steps']}"  # as a kill in the middle of writing leaves it
     torn.mkdir()
     lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
-    resumed = tune(lessons, section_of(folder, **LONG), planted_check(texts, group), folder=place)
-    whole = tune(lessons, section_of(folder, **LONG), planted_check(texts, group), folder=tmp_path / "at-once")
+    resumed = tune(lessons, section, planted_check(texts, group), folder=place)
+    whole = tune(lessons, section, planted_check(texts, group), folder=tmp_path / "at-once")
     assert resumed.name == whole.name
     assert weights.resolve(str(resumed)).digest == weights.resolve(str(whole)).digest
     assert not torn.exists()
+
+
+def test_adalora_keeps_its_sums_in_a_checkpoint(planted):
+    section = section_of(planted[0], way="adalora", rank=2, steps=10)
+    one, other = (finetune._fresh(section, "cpu")[0] for _ in range(2))
+    for model in (one, other):
+        ways.prepare(model, section.finetune)
+    for step in range(1, 6):
+        one(one.preprocess(["g0w0 g1w1"]))["sentence_embedding"].square().sum().backward()
+        ways.after_step(one, section.finetune, step)
+    held = ways.memory(one, section.finetune)
+    assert {key.split("/")[0] for key in held} == set(ways.SUMS)  # ranks are not final yet
+    ways.remember(other, section.finetune, held)
+    torch.testing.assert_close(ways.memory(other, section.finetune), held)
+    ways.after_step(one, section.finetune, 6)
+    other.load_state_dict(one.state_dict())
+    for mine, theirs in zip(other.parameters(), one.parameters(), strict=True):
+        mine.grad = theirs.grad
+    ways.after_step(other, section.finetune, 6)
+    torch.testing.assert_close(ways.memory(other, section.finetune), ways.memory(one, section.finetune))
 
 
 TUNED_SHOP = SHOP.replace("[gnn]", '[encoder]\nmodel = "MODEL"\nfinetune = "full"\n[gnn]').replace(
