@@ -135,7 +135,6 @@ BUILT = {
         "cap: no property or relation 'IN_CATEGROY'",
     ),
     "too diverse": (["similar", "--item", "i01", "--diversify", "2"], "diversify is 2; it goes from 0"),
-    "no store to ask": (["similar", "--item", "i01", "--store", "memory:"], "No such option: --store"),
     "unknown property": (["recommend", "--user", "u01", "--where", "prise < 2"], "no property or relation 'prise'"),
 }
 
