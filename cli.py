@@ -58,10 +58,10 @@ def _workshop(shop: Path, **options: Any) -> Workshop:
 
 
 def _recommender(shop: Path, out: Path | None) -> Recommender:
-    from .config import load_config  # noqa: PLC0415
+    from .config import build_folder, load_config  # noqa: PLC0415
     from .scoring.recommender import Recommender  # noqa: PLC0415
 
-    return Recommender.load(out if out is not None else Path("build") / load_config(shop).shop.name)
+    return Recommender.load(out if out is not None else build_folder(load_config(shop)))
 
 
 @app.command()
@@ -418,14 +418,21 @@ def serve(
     out: Out = None,
 ) -> None:
     """Answer over HTTP from the published model, with a page at /; a newly published one is taken up."""
-    from .config import load_config  # noqa: PLC0415
+    from .config import build_folder, load_config  # noqa: PLC0415
     from .service.run import serve as run  # noqa: PLC0415
 
     if without_keys and keys is not None:
         raise ConfigError("--without-keys asks for no key; leave --keys away")
     config = load_config(shop)
-    folder = out if out is not None else Path("build") / config.shop.name
-    run(folder, config.serve, host=host, port=port, workers=workers, keys=keys, keyed=not without_keys)
+    run(
+        out if out is not None else build_folder(config),
+        config.serve,
+        host=host,
+        port=port,
+        workers=workers,
+        keys=keys,
+        keyed=not without_keys,
+    )
 
 
 @app.command()

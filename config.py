@@ -443,6 +443,11 @@ class ShopConfig(Section):
                 raise ValueError(f"edges.{edges.relation}: target is missing")
 
 
+def build_folder(config: ShopConfig) -> Path:
+    """Where a shop is built unless somebody says otherwise."""
+    return Path("build") / config.shop.name
+
+
 def load_config(path: Path, *, data: Path | None = None) -> ShopConfig:
     """The checked configuration in `path`; `shop.data` becomes absolute (`data` when given).
 

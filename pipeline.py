@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .config import EncoderSection, ShopConfig, load_config
+from .config import EncoderSection, ShopConfig, build_folder, load_config
 from .durable import alone, replace_text
 from .encoders.finetune import tune
 from .encoders.node_text import compose
@@ -90,7 +90,7 @@ def open_workshop(
 ) -> Workshop:
     """The workshop of a shop.toml; `out` defaults to build/<shop> in the current folder."""
     config = load_config(shop, data=data)
-    folder = out if out is not None else Path("build") / config.shop.name
+    folder = out if out is not None else build_folder(config)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen != "cpu" and not re.fullmatch(r"cuda(:\d+)?", chosen):
         raise ConfigError(f"--device {chosen} is unknown; say cpu or cuda")
