@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import ArtifactError
+from .errors import ArtifactError, CatalographError
 
 LOCK = ".lock"
 
@@ -49,15 +49,23 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         ArtifactError: another one does, or the folder cannot be written.
     """
+    told = f"{folder}: another process is building here; wait for it to end, or say --out"
+    with locked(folder / LOCK, folder, told, ArtifactError):
+        yield
+
+
+@contextmanager
+def locked(lock: Path, what: Path, taken: str, error: type[CatalographError]) -> Iterator[None]:
+    """Hold a lock file, whose folder is made, or raise `error`: `taken`, or that `what` cannot be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0)
-        lock.acquire()
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=0)
+        held.acquire()
     except Timeout:
-        raise ArtifactError(f"{folder}: another process is building here; wait for it to end, or say --out") from None
+        raise error(taken) from None
     except OSError as e:
-        raise ArtifactError(f"{folder}: cannot be written ({e.strerror})") from None
+        raise error(f"{what}: cannot be written ({e.strerror})") from None
     try:
         yield
     finally:
-        lock.release()
+        held.release()

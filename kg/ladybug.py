@@ -16,9 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import FileLock, Timeout
 
-from ..durable import move_in
+from ..durable import locked, move_in
 from ..errors import QueryError, StoreError, UnknownIdError
 from ..loaders.catalogue import EdgeKey
 from . import ladybug_writeback as writeback
@@ -94,18 +93,9 @@ class LadybugStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._path.with_name(self._path.name + ".lock"), timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise StoreError(f"{self._path}: another process is writing this graph; wait for it to end") from None
-        except OSError as e:
-            raise StoreError(f"{self._path}: cannot be written ({e.strerror})") from None
-        try:
+        told = f"{self._path}: another process is writing this graph; wait for it to end"
+        with locked(self._path.with_name(self._path.name + ".lock"), self._path, told, StoreError):
             yield
-        finally:
-            lock.release()
 
     def schema(self) -> Schema:
         """Read back from the file itself."""
