@@ -278,7 +278,7 @@ class FinetuneSection(Section):
     mini_batch: int = Field(0, ge=0)  # pairs held in memory at once, for batches larger than it; 0: the whole batch
     max_tokens: int = Field(32, ge=8, le=512)  # of a text, while learning
     hard_negatives: bool = False
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(5e-4, gt=0)
     warm_up: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the rate rises; then it falls to 0
     weight_decay: float = Field(0.01, ge=0)
     dropout: float = Field(0.0, ge=0, lt=1)

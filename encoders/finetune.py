@@ -30,7 +30,8 @@ from ..errors import CatalographError, MissingExtraError
 from .cache import text_digests
 from .drift import forgetting, similarities
 from .pairs import TextPairs
-from .transformer import load_model, quiet, reduced, vectors_of
+from .teacher import Tastes, taught
+from .transformer import load_model, quiet, reduced, vectors_of, words_of
 from .ways import backbone, merge, prepare, trained_parameters
 from .weights import resolve
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Say = Callable[[str], None]
-Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; label, teacher's rows
+Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; or anchor and label
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 
 
@@ -47,17 +48,17 @@ class Lessons:
     """What the encoder learns from.
 
     texts: rows the pairs mean, the items' first. pairs: kind -> pairs. negatives: kind -> int64 [n], an item row beside
-    each pair that should stay away; for some kinds. teacher: float32 [item, dim] of unit length, how alike the items of
-    the kind "tastes" should become.
+    each pair that should stay away; for some kinds. tastes: what the teacher of the items' vectors is made from.
     """
 
     texts: Sequence[str]
     pairs: Mapping[str, TextPairs]
     negatives: Mapping[str, np.ndarray]
-    teacher: np.ndarray | None = None
+    tastes: Tastes | None = None
 
-    def columns(self) -> dict[str, Columns]:
-        """kind -> columns of the pairs; those of equal or empty texts teach nothing and go."""
+    def columns(self, rows: int, seed: int) -> dict[str, Columns]:
+        """kind -> columns of the pairs; those of equal or empty texts teach nothing and go. Of "tastes" `rows` rows:
+        every item's text once before any twice, and its row of the teacher."""
         blank = np.array([not text.strip() for text in self.texts], bool)
         _, same = np.unique(np.asarray(self.texts, object).astype(str), return_inverse=True)
         found = {}
@@ -71,15 +72,20 @@ class Lessons:
             columns: Columns = {side: [self.texts[row] for row in rows[keep]] for side, rows in sides.items()}
             if pairs.grade is not None:
                 columns["score"] = pairs.grade[keep].tolist()
-            if kind == "tastes":
-                columns["label"] = np.stack([pairs.anchor, pairs.positive], axis=1)[keep].tolist()
             if keep.any():
                 found[kind] = columns
+        told = np.flatnonzero(~blank[: self.tastes.histories.shape[1]]) if self.tastes is not None else np.empty(0, int)
+        if len(told):
+            random = np.random.default_rng(seed)
+            drawn = np.concatenate([random.permutation(told) for _ in range(-(-rows // len(told)))])[:rows].tolist()
+            found["tastes"] = {"anchor": [self.texts[row] for row in drawn], "label": drawn}
         return found
 
     def digest(self) -> str:
-        """Over texts and pairs; the teacher follows from the log they were drawn from and the weights to start with."""
+        """Over texts, pairs and tastes; the teacher follows from them and the weights to start with."""
         digest = hashlib.sha256(text_digests(self.texts).tobytes())
+        if self.tastes is not None:
+            digest.update(self.tastes.digest())
         for kind, pairs in sorted(self.pairs.items()):
             digest.update(kind.encode())
             none = np.empty(0)
@@ -124,14 +130,15 @@ def tune(
         shutil.rmtree(part, ignore_errors=True)
         return place
     _require_libraries()
-    columns, start = lessons.columns(), time.perf_counter()
+    columns, start = lessons.columns(section.finetune.steps * section.finetune.batch_size, seed), time.perf_counter()
     if not columns:
         raise CatalographError("no two texts to learn from; set encoder.finetune.way = 'none'")
     part.mkdir(parents=True, exist_ok=True)
+    teacher = _teacher(lessons, section, part / "teacher.safetensors", device, seed)
     measured = [
         _one_run(
             columns,
-            lessons.teacher,
+            teacher,
             section,
             check,
             part / f"run-{n}",
@@ -155,7 +162,7 @@ def tune(
         model.load_state_dict(start_weights)
     report = {
         "way": section.finetune.way,
-        "pairs": {kind: len(texts["anchor"]) for kind, texts in columns.items()},
+        "lessons": {kind: len(texts["anchor"]) for kind, texts in columns.items()},
         "trained_parameters": measured[0]["trained_parameters"],
         "checks": [run["checks"] for run in measured],
         "before": before,
@@ -168,11 +175,25 @@ def tune(
     return place
 
 
+def _teacher(lessons: Lessons, section: EncoderSection, place: Path, device: str, seed: int) -> np.ndarray | None:
+    """float32 [item, dim], kept at `place` for a run that is killed and goes on; None where tastes teach nothing."""
+    tastes = lessons.tastes
+    if tastes is None:
+        return None
+    if not place.is_file():
+        items = list(lessons.texts[: tastes.histories.shape[1]])
+        words = words_of(load_model(resolve(section.model), section, device), items)
+        vectors = taught(words, tastes.text(), tastes.histories, seed=seed, device=device)
+        save_file({"teacher": torch.from_numpy(vectors)}, place.with_suffix(".new"))
+        place.with_suffix(".new").replace(place)
+    return load_file(place)["teacher"].numpy()
+
+
 def told(report: Mapping[str, Any]) -> str:
     """A report of :func:`tune` in one line."""
-    forgot, pairs = report["forgetting"], sum(report["pairs"].values())
+    forgot, lessons = report["forgetting"], sum(report["lessons"].values())
     return (
-        f"{report['way']}, {pairs:,} pairs, {report['trained_parameters']:,} weights; validation NDCG@10 "
+        f"{report['way']}, {lessons:,} lessons, {report['trained_parameters']:,} weights; validation NDCG@10 "
         f"{report['before']:.4f} to {report['after']:.4f}; general texts: gap {forgot['gap_before']:.2f} to "
         f"{forgot['gap_after']:.2f}, rank correlation {forgot['rank_correlation']:.2f}"
     )

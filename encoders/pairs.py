@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.sparse.linalg import eigsh
 
 from ..kg.log import InteractionLog, positives
 from ..kg.snapshot import Snapshot
@@ -19,7 +18,6 @@ from ..loaders.catalogue import HELD_OUT, INTERACTED
 
 REACH = 5  # a user's items at most this many places apart make a pair, the nearer the likelier (weight 1 / places)
 NEAREST = 20  # of an item's nearest texts that may serve as its hard negatives
-TASTE_DIM, TASTE_WEIGHT = 128, 0.7  # of the teacher's taste vectors, beside text vectors of weight 1
 TRIES = 8  # candidates drawn per hard negative before any item does
 
 
@@ -79,36 +77,6 @@ def _together(group: np.ndarray, item: np.ndarray, *, shuffled: bool, most: int,
     swapped = random.random(found.shape[1]) < 0.5
     found[:, swapped] = found[::-1, swapped]
     return TextPairs(found[0], found[1])
-
-
-def of_tastes(log: InteractionLog, text: np.ndarray, *, most: int, seed: int) -> tuple[TextPairs, np.ndarray]:
-    """(pairs, teacher): items close in taste, and float32 [item, dim] of unit length, whose products say how alike.
-
-    c_ij counts how often users took i within REACH places of j; s = D^-1/2 c D^-1/2. A row of the teacher is the text
-    vector `text` [item, dim] beside the unit row of U Λ, the strongest TASTE_DIM eigenpairs of s. An item nobody took
-    keeps its text alone. Pairs: i uniform among items taken with others, j with weight s_ij^2.
-    """
-    near = of_users(log, most=np.iinfo(np.int64).max, seed=seed)
-    count = sp.csr_matrix((np.ones(len(near)), (near.anchor, near.positive)), shape=(log.n_items, log.n_items))
-    count = sp.csr_matrix(count + count.T)
-    scale = sp.diags_array(np.maximum(np.asarray(count.sum(1)).ravel(), 1) ** -0.5)
-    alike = (scale @ count @ scale).tocoo()
-    dim, random = min(TASTE_DIM, log.n_items - 2), np.random.default_rng(seed)
-    if not alike.nnz or dim < 1:
-        return TextPairs(near.anchor, near.positive), text
-    weight, taste = eigsh(alike.tocsr(), k=dim, which="LA", v0=random.random(log.n_items), tol=0.01)
-    taste = _unit(taste * np.maximum(weight, 0))
-    taste[np.diff(count.indptr) == 0] = 0
-    share = alike.data**2
-    share /= np.bincount(alike.row, share, minlength=log.n_items)[alike.row]
-    drawn = random.choice(alike.nnz, size=min(most, alike.nnz), p=share / share.sum())
-    pairs = TextPairs(alike.row[drawn].astype(np.int64), alike.col[drawn].astype(np.int64))
-    return pairs, _unit(np.hstack([text, TASTE_WEIGHT * taste])).astype(np.float32)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of unit length; rows of zeros stay."""
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def of_attributes(

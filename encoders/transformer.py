@@ -72,7 +72,8 @@ def reduced_type(device: str) -> torch.dtype:
 
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    has_units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if has_units else torch.float32
 
 
 def reduced(device: str) -> AbstractContextManager[object]:
@@ -115,6 +116,12 @@ def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) ->
         texts, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
     )
     return np.asarray(vectors, np.float32)
+
+
+def words_of(model: SentenceTransformer, texts: list[str]) -> list[list[int]]:
+    """The numbers of the words and pieces of words the model reads of each text."""
+    read = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length, add_special_tokens=False)
+    return [list(numbers) for numbers in read["input_ids"]]
 
 
 def load_model(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from ..config import ShopConfig
 from ..encoders import pairs as teach
 from ..encoders.finetune import Check, Lessons
+from ..encoders.teacher import Tastes
 from ..kg.log import InteractionLog
 from ..kg.snapshot import Snapshot
 from ..loaders.catalogue import Catalogue
@@ -47,9 +48,8 @@ def lessons_of(
     folds = training_folds(log, config.split, config.model.folds)
     known = before_folds(log, config.split, config.model.folds)
     most, kinds = settings.steps * settings.batch_size, set(settings.learn_from)
-    table, found, teacher = list(texts), {}, None
-    if "tastes" in kinds:
-        found["tastes"], teacher = teach.of_tastes(known, encoded(), most=most, seed=seed)
+    table, found = list(texts), {}
+    tastes = Tastes(histories_of(known).matrix(), encoded) if "tastes" in kinds and len(known) else None
     if "users" in kinds:
         found["users"] = teach.of_users(known, most=most, seed=seed)
     if "baskets" in kinds:
@@ -66,7 +66,8 @@ def lessons_of(
         judged = asked["relevance"].to_numpy() if "relevance" in asked.column_names else None
         names, pairs = teach.of_queries(asked["query"].to_pylist(), rows, len(table), judged)
         table, found["queries"] = table + names, pairs.drawn(most, seed)
-    if "text" in kinds or sum(map(len, found.values())) < len(texts):  # too little happened here yet
+    learned = len(known) if tastes is not None else sum(map(len, found.values()))
+    if "text" in kinds or learned < len(texts):  # too little happened here yet
         own = np.arange(len(texts))
         pairs = teach.TextPairs(own + len(table), own)
         table, found["text"] = table + teach.noised(texts, seed=seed), pairs.drawn(most, seed)
@@ -79,7 +80,7 @@ def lessons_of(
             if kind in ("users", "baskets")
         }
     found = {kind: pairs for kind, pairs in found.items() if len(pairs)}
-    return Lessons(table, found, negatives, teacher), _check(texts, known, folds[-1] if folds else None)
+    return Lessons(table, found, negatives, tastes), _check(texts, known, folds[-1] if folds else None)
 
 
 def _check(texts: Sequence[str], known: InteractionLog, fold: Fold | None) -> Check:

@@ -19,10 +19,12 @@ from tiny import tiny_bert
 
 from catalograph import Recommender
 from catalograph.config import EncoderSection, FinetuneSection, SplitSection, load_config
-from catalograph.encoders import finetune, pairs, training, ways, weights
+from catalograph.encoders import finetune, pairs, teacher, training, ways, weights
 from catalograph.encoders.drift import ALIKE, UNLIKE
 from catalograph.encoders.finetune import Check, Lessons, tune
-from catalograph.encoders.pairs import Neighbourhood, TextPairs, noised, of_baskets, of_queries, of_tastes, of_users
+from catalograph.encoders.pairs import Neighbourhood, TextPairs, noised, of_baskets, of_queries, of_users
+from catalograph.encoders.teacher import Tastes
+from catalograph.encoders.teacher import taught as teach
 from catalograph.encoders.transformer import encode
 from catalograph.errors import CatalographError, ConfigError, MissingExtraError
 from catalograph.kg.log import InteractionLog
@@ -133,46 +135,65 @@ def test_labelled_no_is_no_pair():
     assert set(zip(found.anchor, found.positive, strict=True)) <= {(1, 3), (3, 1)}
 
 
-def planted_tastes(group, taught, most=2_000):
-    """Pairs and teacher of users who each love one group, from the items `taught` alone, texts telling nothing."""
+def planted_tastes(group, liked):
+    """Tastes of users who each love one group, from the items `liked` alone, texts telling nothing."""
     random = np.random.default_rng(1)
     users = np.repeat(np.arange(60), 5)
-    items = np.array([random.choice(np.flatnonzero((group == u % GROUPS) & taught)) for u in users])
-    nothing = np.eye(ITEMS, dtype=np.float32)
-    return of_tastes(log_of(users, items, position=np.arange(len(users))), nothing, most=most, seed=0)
+    items = np.array([random.choice(np.flatnonzero((group == u % GROUPS) & liked)) for u in users])
+    nothing = random.normal(size=(ITEMS, 8)).astype(np.float32)
+    nothing /= np.linalg.norm(nothing, axis=1, keepdims=True)
+    return Tastes(sp.csr_matrix((np.ones(len(users)), (users, items)), shape=(60, ITEMS)), lambda: nothing)
 
 
-def test_the_teacher_knows_tastes_from_events_and_texts_from_before():
+def test_the_teacher_hears_tastes_and_passes_them_on_by_words():
+    group, liked = np.arange(ITEMS) % GROUPS, np.arange(ITEMS) < 36
+    words = [[GROUPS * (item // GROUPS % WORDS) + item % GROUPS] for item in range(ITEMS)]  # six a group
+    tastes = planted_tastes(group, liked)
+    found = teach(words, tastes.text(), tastes.histories, seed=0)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    likeness = found @ found.T
+    same, apart = (group[:, None] == group) & ~np.eye(ITEMS, dtype=bool), group[:, None] != group
+    both = liked & liked[:, None]
+    assert likeness[same & both].mean() > likeness[apart & both].mean() + 0.2
+    new = ~liked[:, None] & liked  # nobody took them, their words tell
+    assert likeness[same & new].mean() > likeness[apart & new].mean() + 0.1
+    np.testing.assert_array_equal(found, teach(words, tastes.text(), tastes.histories, seed=0))
+
+
+def test_a_teacher_of_a_large_catalogue_looks_at_some_items_at_a_time(monkeypatch):
+    monkeypatch.setattr(teacher, "CANDIDATES", 20)
     group = np.arange(ITEMS) % GROUPS
-    taught = np.arange(ITEMS) < 36
-    found, teacher = planted_tastes(group, taught)
-    assert (group[found.anchor] == group[found.positive]).all()
-    assert taught[found.anchor].all()
-    assert np.linalg.norm(teacher, axis=1) == pytest.approx(1, abs=1e-5)
-    likeness = teacher @ teacher.T
+    tastes = planted_tastes(group, np.ones(ITEMS, bool))
+    found = teach([[item] for item in range(ITEMS)], tastes.text(), tastes.histories, seed=0)
+    likeness = found @ found.T
     same = (group[:, None] == group) & ~np.eye(ITEMS, dtype=bool)
-    apart = group[:, None] != group
-    assert likeness[same & taught & taught[:, None]].mean() > likeness[apart].mean() + 0.03
-    assert np.abs(likeness[~taught][:, taught]).max() < 1e-6  # nobody took them: they keep their texts, here all apart
+    assert likeness[same].mean() > likeness[group[:, None] != group].mean() + 0.2
 
 
-def test_tastes_of_hardly_any_events_are_few_or_none():
+def test_nobody_with_two_items_leaves_the_texts_as_they_are():
     text = np.eye(4, dtype=np.float32)
-    found, teacher = of_tastes(log_of([0, 1], [0, 1], 4), text, most=9, seed=0)
-    assert not len(found)
-    assert teacher is text
-    assert len(of_tastes(log_of([0, 0], [0, 1], 4, position=np.arange(2)), text, most=9, seed=0)[0]) == 2
+    assert teach([[0]] * 4, text, sp.csr_matrix(np.eye(3, 4)), seed=0) is text
 
 
 def test_an_encoder_becomes_like_its_teacher_for_unseen_items_too(planted, tmp_path):
     folder, texts, group = planted
-    taught = np.arange(ITEMS) < 36
-    found, teacher = planted_tastes(group, taught)
-    lessons = Lessons(texts, {"tastes": found}, {}, teacher)
-    place = tune(lessons, section_of(folder, steps=60), planted_check(texts, group), folder=tmp_path)
+    liked = np.arange(ITEMS) < 36
+    tastes = Tastes(planted_tastes(group, liked).histories, lambda: encode(texts, section_of(folder), cache=None))
+    place = tune(
+        Lessons(texts, {}, {}, tastes), section_of(folder, steps=90), planted_check(texts, group), folder=tmp_path
+    )
     after = encode(texts, section_of(place), cache=None)
-    assert alike(after, texts, group)[taught].mean() > 0.9
-    assert alike(after, texts, group)[~taught].mean() > 0.9
+    assert alike(after, texts, group)[liked].mean() > 0.9
+    assert alike(after, texts, group)[~liked].mean() > 0.9
+
+
+def test_every_item_is_taught_once_before_any_twice():
+    tastes = planted_tastes(np.arange(ITEMS) % GROUPS, np.ones(ITEMS, bool))
+    found = Lessons([*["text"] * (ITEMS - 1), " "], {}, {}, tastes).columns(100, 0)["tastes"]
+    times = np.bincount(found["label"], minlength=ITEMS)
+    assert len(found["anchor"]) == 100
+    assert times[-1] == 0
+    assert set(times[:-1]) == {2, 3}
 
 
 def test_equal_queries_are_one_text():
@@ -337,10 +358,10 @@ def test_hard_negatives_and_several_kinds_are_taught_together(planted, tmp_path)
         {"users": found, "attributes": facts, "none": TextPairs(facts.anchor, np.full(ITEMS, ITEMS + 4))},
         {"users": away},
     )
-    assert set(both.columns()) == {"users", "attributes"}
-    assert set(both.columns()["users"]) == {"anchor", "positive", "negative"}
+    assert set(both.columns(16, 0)) == {"users", "attributes"}
+    assert set(both.columns(16, 0)["users"]) == {"anchor", "positive", "negative"}
     place = tune(both, section_of(folder, steps=8), planted_check(texts, group), folder=tmp_path)
-    assert json.loads(place.with_suffix(".json").read_text())["pairs"].keys() == {"users", "attributes"}
+    assert json.loads(place.with_suffix(".json").read_text())["lessons"].keys() == {"users", "attributes"}
 
 
 def test_judged_pairs_are_put_in_the_order_of_their_grades(planted, tmp_path):
