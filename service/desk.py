@@ -100,31 +100,25 @@ def explain(edition: Edition, ask: wire.WhyForUser | wire.WhyForHistory) -> wire
         score=why.score,
         terms=why.terms,
         reasons=reasons,
-        paths=[_path(edition, path, ask.item) for path in why.paths],
+        paths=[_path(edition, path) for path in why.paths],
     )
 
 
-def _path(edition: Edition, path: Path, item: str) -> wire.Path:
-    """A path with its nodes in the order they are passed, from the end that is not the item."""
-    last = path.triples[-1]
-    nodes = [item, last[0] if last[2] == item else last[2]]
-    for source, _, target in reversed(path.triples[:-1]):
-        nodes.append(source if target == nodes[-1] else target)
-    nodes.reverse()
+def _path(edition: Edition, path: Path) -> wire.Path:
+    label = edition.model.bundle.config["items"]["label"]  # a user, or a category, may have the id of an item
     steps = [
         wire.Step(
-            source=n if triple[0] == nodes[n] else n + 1,
-            target=n + 1 if triple[0] == nodes[n] else n,
-            relation=triple[1],
+            source=n if edge.source == path.nodes[n] else n + 1,
+            target=n + 1 if edge.source == path.nodes[n] else n,
+            relation=edge.relation,
         )
-        for n, triple in enumerate(path.triples)
+        for n, edge in enumerate(path.edges)
     ]
-    titles = {id_: edition.model.title(id_) for id_ in (path.because, item)}
     return wire.Path(
         because=path.because,
         sentence=path.sentence,
         score=path.score,
-        nodes=[titles.get(node, node) for node in nodes],
+        nodes=[edition.model.title(node.id) if node.label == label else node.id for node in path.nodes],
         steps=steps,
         cypher=path.cypher,
         parameters=path.parameters,

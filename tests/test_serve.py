@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import http.client
 import json
 import logging
@@ -14,6 +15,8 @@ import sys
 import time
 import urllib.request
 
+import psutil
+import pyarrow as pa
 import pytest
 from serving import client, copy_of, eventually, lines, of_nonsense, process, publish_again, torn
 
@@ -21,8 +24,10 @@ from catalograph import Recommender
 from catalograph.cli import main
 from catalograph.errors import ConfigError
 from catalograph.loaders.feedback import FILE, read_feedback
+from catalograph.service import desk, wire
 from catalograph.service.gather import BusyError, Crew, Gatherer
 from catalograph.service.keys import VARIABLE, add_key, load_keys
+from catalograph.service.shelf import Edition
 from catalograph.service.telemetry import JsonLines
 
 QUESTIONS = {
@@ -83,7 +88,7 @@ def test_the_other_questions_answer_as_python_does(service, shop):
             ends = path["nodes"][0], path["nodes"][1], path["nodes"][-1]
             assert ends == ("u05", shop.title(path["because"]), shop.title(best))
             drawn = [(path["nodes"][s["source"]], s["relation"], path["nodes"][s["target"]]) for s in path["steps"]]
-            titled = {id_: shop.title(id_) for id_ in (path["because"], best)}
+            titled = {id_: shop.title(id_) for id_ in shop.bundle.items["id"].to_pylist()}
             assert drawn == [(titled.get(a, a), r, titled.get(b, b)) for a, r, b in expected.triples]
             assert (path["cypher"], path["parameters"]) == (expected.cypher, expected.parameters)
     why = service.post("/explain", json={"history": ["i04"], "item": best}).json()
@@ -92,6 +97,17 @@ def test_the_other_questions_answer_as_python_does(service, shop):
     had = [found["id"] for found in service.post("/history", json={"user": "u05"}).json()["found"]]
     assert had == shop.history("u05")
     assert set(had).isdisjoint(r.item for r in shop.recommend(["u05"], 20)[0])
+
+
+def test_a_customer_with_the_id_of_an_item_keeps_it_on_a_path(shop):
+    users = pa.table({"id": [f"i{n:02}" for n in range(len(shop.bundle.users))]})
+    named_alike = Recommender(dataclasses.replace(shop.bundle, users=users), None)
+    best = named_alike.recommend(["i05"], 1)[0][0].item
+    why = desk.explain(Edition("1", named_alike, None, None), wire.WhyForUser(user="i05", item=best))
+    assert why.paths
+    for path in why.paths:
+        assert path.nodes[:2] == ["i05", shop.title(path.because)]
+        assert (path.steps[0].source, path.steps[0].target) == (0, 1)
 
 
 def test_histories_are_told_oldest_first(service, shop):
@@ -131,6 +147,8 @@ def test_search_finds_every_word_and_whole_ids_first(service):
         ("/recommend", {"users": ["u01"] * 101}, 422, "at most 100"),
         ("/recommend", {"users": []}, 422, "at least 1"),
         ("/recommend", {"users": ["u01"], "history": ["i01"]}, 422, "not permitted"),
+        ("/recommend", {"history": ["i01"], "k": 0}, 422, "body.ForHistory.k"),
+        ("/explain", {"history": [], "item": "i01"}, 422, "body.WhyForHistory.history"),
         ("/similar", {"item": "\ud800"}, 422, "item"),
         ("/similar", {"item": "i01", "\ud800": 1}, 422, "unicode"),
         ("/similar", {"item": "i01", "k": float("nan")}, 422, "k"),
@@ -352,6 +370,8 @@ def test_an_error_of_ours_is_told_without_its_insides(build, monkeypatch, caplog
         answer = asking.post("/similar", json={"item": "i01"})
     assert answer.status_code == 500
     assert "secret" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-request-id"] in answer.json()["detail"]
     told = [JsonLines().format(record) for record in caplog.records if record.exc_info]
     assert json.loads(told[0])["error"] == "RuntimeError"
     assert "secret" not in told[0]
@@ -460,6 +480,24 @@ def test_the_command_serves_with_workers_and_stops_when_told(built, build):
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
         assert all("event" in line for line in log())
+
+
+@pytest.mark.slow
+def test_figures_forget_a_worker_that_was_killed(built, build):
+    with process(built[0], "--out", build, "--without-keys", "--workers", "2") as (running, address, _):
+
+        def served():
+            with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
+                found = re.search(r"^catalograph_bundle_number (.*)", answer.read().decode(), re.MULTILINE)
+            return float(found[1]) if found else 0.0
+
+        eventually(lambda: served() == 1)
+        workers = [
+            child for child in psutil.Process(running.pid).children() if "spawn_main" in " ".join(child.cmdline())
+        ]
+        workers[0].kill()
+        number = float(publish_again(build)[:4])
+        eventually(lambda: served() == number, 60)
 
 
 @pytest.mark.slow
