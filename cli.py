@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -418,6 +419,7 @@ def serve(
     out: Out = None,
 ) -> None:
     """Answer over HTTP from the published model, with a page at /; a newly published one is taken up."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy loads: requests go side by side, not their products
     from .config import build_folder, load_config  # noqa: PLC0415
     from .service.run import serve as run  # noqa: PLC0415
 
@@ -450,7 +452,6 @@ def key(
 @app.command()
 def doctor() -> None:
     """What a bug report needs: versions, devices, cores, memory, and whether the default weights are right."""
-    import os  # noqa: PLC0415
     import platform  # noqa: PLC0415
 
     import psutil  # noqa: PLC0415

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +21,8 @@ from .metrics import is_held_out, rank_metrics
 from .terms import Term, dense
 from .topk import top_k
 
-BATCH = 128  # users scored at once: [term, 128, item] float32 is what a stage holds in memory
+BATCH = 128  # users scored at once, at most
+BYTES = 16 << 20  # of [term, user, item] float32 at once: what stays in the caches is faster than what does not
 SAMPLE = 3_000  # users the learned blend is fitted on
 STRONGEST = 8
 T = TypeVar("T")
@@ -40,6 +42,11 @@ class Scorable:
     allowed: np.ndarray
     about_items: np.ndarray
     about_users: np.ndarray
+
+    @property
+    def batch(self) -> int:
+        """Users whose values fit into BYTES."""
+        return min(max(BYTES // (4 * len(self.terms) * len(self.allowed)), 1), BATCH)
 
     def dense(self, users: np.ndarray) -> np.ndarray:
         """float32 [term, user, item] for a batch of user rows."""
@@ -69,15 +76,22 @@ class Pool:
         return float(is_held_out(self.items, held_out).sum() / max(held_out.nnz, 1))
 
 
-def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, threads: int = 2) -> Iterator[T]:
-    """`work` over batches of users, in order; numpy and scipy let go of the interpreter lock."""
-    with ThreadPoolExecutor(threads) as executor:
-        yield from executor.map(work, np.split(users, range(BATCH, len(users), BATCH)))
+def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, size: int = BATCH) -> Iterator[T]:
+    """`work` over batches of users, in order; numpy, scipy and torch let go of the interpreter lock."""
+    torch.get_num_threads()  # a thread that has not settled for its number would take over that of ours
+    yield from _threads().map(work, np.split(users, range(size, len(users), size)))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Two, each on one core: many short products in two threads each would mostly wait for one another."""
+    return ThreadPoolExecutor(2, "pool", torch.set_num_threads, (1,))
 
 
 def blended(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """float32 [user, item] from term weights [term] and values [term, user, item]."""
-    return np.tensordot(weights.astype(np.float32), values, 1)
+    flat = torch.from_numpy(values.reshape(len(values), -1))
+    return torch.mv(flat.T, torch.from_numpy(weights.astype(np.float32))).numpy().reshape(values.shape[1:])
 
 
 def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, only: np.ndarray | None = None) -> Pool:
@@ -95,7 +109,8 @@ def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, 
             picked = _picked(values, items)
         return items, picked, peak
 
-    items, values, peak = (np.concatenate(part) for part in zip(*in_batches(users, one), strict=True))
+    found = in_batches(users, one, size=scorable.batch)
+    items, values, peak = (np.concatenate(part) for part in zip(*found, strict=True))
     return Pool(items, values, Context(scorable.features(users, items), peak))
 
 

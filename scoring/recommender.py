@@ -395,8 +395,12 @@ class Recommender:
         ]
 
     def _recommended(self, item: int, score: float, parts: np.ndarray) -> Recommended:
-        terms = {term.name: float(part) for term, part in zip(self.model.terms, parts, strict=True)}
+        terms = dict(zip(self._term_names, parts.tolist(), strict=True))
         return Recommended(self._items.ids[item], float(score), terms)
+
+    @cached_property
+    def _term_names(self) -> tuple[str, ...]:
+        return tuple(term.name for term in self.model.terms)
 
     def _popular(self, wish: Wish) -> list[Recommended]:
         """What most customers took, in the last weeks where there are times: for somebody nothing is known of."""
