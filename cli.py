@@ -450,8 +450,13 @@ def key(
 
 
 @app.command()
-def doctor() -> None:
-    """What a bug report needs: versions, devices, cores, memory, and whether the default weights are right."""
+def doctor(
+    shop: Annotated[
+        Path | None, typer.Argument(metavar="[SHOP.toml]", help="Look at its published model, too.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """What a bug report needs: versions, devices, memory, and whether weights and model are what was written."""
     import platform  # noqa: PLC0415
 
     import psutil  # noqa: PLC0415
@@ -466,6 +471,18 @@ def doctor() -> None:
     typer.echo(f"{'cores, memory':<22} {os.cpu_count()}, {psutil.virtual_memory().total / 2**30:.1f} GiB")
     typer.echo(f"{'cuda':<22} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
     typer.echo(f"{'default encoder':<22} {resolve('packaged').digest[:12]} (verified)")
+    if shop is not None:
+        typer.echo(f"{'published model':<22} {_published_model(shop, out)} (verified)")
+
+
+def _published_model(shop: Path, out: Path | None) -> str:
+    from .config import build_folder, load_config  # noqa: PLC0415
+    from .scoring import bundle, versions  # noqa: PLC0415
+
+    config = load_config(shop)
+    place = versions.published(out if out is not None else build_folder(config))
+    bundle.load(place)
+    return place.name
 
 
 def _ids(text: str, made: Recommender) -> list[str]:

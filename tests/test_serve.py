@@ -18,7 +18,7 @@ import urllib.request
 import psutil
 import pyarrow as pa
 import pytest
-from serving import client, copy_of, eventually, lines, of_nonsense, process, publish_again, torn
+from serving import client, copy_of, eventually, flipped, lines, of_nonsense, process, publish_again, torn
 
 from catalograph import Recommender
 from catalograph.cli import main
@@ -441,7 +441,7 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             second = publish_again(build)
             eventually(lambda: asking.get("/ready").json()["version"] == second)
             for n, spoil in enumerate((torn, of_nonsense), 1):
-                publish_again(build, spoil)
+                publish_again(build, spoil, signed=True)
                 eventually(lambda n=n: refusals(asking) == before + n)
                 (build / "current").write_text(second + "\n", "utf-8")
             (build / "current").write_text("0099-nowhere\n", "utf-8")
@@ -450,6 +450,8 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             (build / "current").write_text(second + "\n", "utf-8")
             third = publish_again(build)
             eventually(lambda: asking.get("/ready").json()["version"] == third)
+            publish_again(build, flipped)
+            eventually(lambda: refusals(asking) == before + 4)
         finally:
             going = False
         for one in asked:
@@ -538,11 +540,13 @@ def test_the_command_refuses_in_one_line(built, build, capsys, monkeypatch, opti
     assert told in line
 
 
-def test_the_command_refuses_what_is_not_published_or_torn(built, build, capsys):
-    publish_again(build, torn)
-    for folder, told in ((build, "incomplete"), (build / "bundles", "nothing is published")):
-        assert main(["serve", str(built[0]), "--out", str(folder), "--without-keys"]) == 2
-        assert told in capsys.readouterr().err
+@pytest.mark.parametrize("command", [["serve", "--without-keys"], ["doctor"], ["recommend", "--user", "u01"]])
+def test_the_commands_refuse_what_is_not_published_torn_or_changed(built, build, capsys, command):
+    for spoil in (torn, flipped):
+        publish_again(build, spoil)
+        for folder, told in ((build, "model.safetensors is not what was"), (build / "bundles", "nothing is published")):
+            assert main([command[0], str(built[0]), "--out", str(folder), *command[1:]]) == 2
+            assert told in capsys.readouterr().err
 
 
 def test_without_the_extra_it_is_named(built, build, capsys, monkeypatch):
