@@ -13,6 +13,15 @@ MOST = 100  # ids, or events, in one request
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST)]
 K = Annotated[int, Field(ge=1, le=MOST, description="How many items.")]
+MaybeIds = Annotated[list[Id], Field(max_length=MOST)]
+Attributes = Annotated[dict[Id, Ids], Field(max_length=20)]
+Diversify = Annotated[
+    float, Field(ge=0, le=1, description="How much an item loses for being like the ones listed before it.")
+]
+Cap = Annotated[
+    dict[Id, Annotated[int, Field(ge=1)]],
+    Field(max_length=20, description="Property or relation: at most so many items of one value."),
+]
 Where = Annotated[
     str | None, Field(max_length=2_000, description="A filter over the items' properties: price < 5 and name != 'x'.")
 ]
@@ -28,6 +37,8 @@ class Asked(BaseModel):
 class _Listing(Asked):
     k: K = 10
     where: Where = None
+    diversify: Diversify = 0.0
+    cap: Cap = {}
     terms: bool = Field(False, description="Each term's part of every score; they add up to it.")
 
 
@@ -38,11 +49,15 @@ class ForUsers(_Listing):
     users: Ids
 
 
-class ForHistory(_Listing):
-    """The best items for somebody never seen, from what they have, oldest first."""
+class _Newcomer(Asked):
+    history: MaybeIds = Field([], description="What they have, oldest first.")
+    features: Attributes = Field({}, description="What they like: relation and ids; a value counts like one item.")
 
-    model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "k": 3}})
-    history: Ids
+
+class ForHistory(_Newcomer, _Listing):
+    """The best items for somebody never seen; where nothing is known of them, what most people took lately."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "k": 3, "cap": {"IN_PRICE_BAND": 2}}})
 
 
 class ForItem(_Listing):
@@ -64,11 +79,10 @@ class WhyForUser(_Why):
     user: Id
 
 
-class WhyForHistory(_Why):
-    """Why somebody with this history is shown an item."""
+class WhyForHistory(_Newcomer, _Why):
+    """Why somebody with this history and taste is shown an item."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"history": [OTHER], "item": ITEM}})
-    history: Ids
 
 
 class Pairs(Asked):
@@ -77,6 +91,35 @@ class Pairs(Asked):
     model_config = ConfigDict(json_schema_extra={"example": {"users": [USER], "items": [ITEM, OTHER]}})
     users: Ids
     items: Ids
+
+
+class NewItem(Asked):
+    """An item the shop does not have yet; either part may be missing.
+
+    text: what the encoder reads of an item, else its title. attributes: relation and ids.
+    """
+
+    text: str = Field("", max_length=10_000)
+    attributes: Attributes = {}
+
+
+NewItems = Annotated[list[NewItem], Field(min_length=1, max_length=MOST)]
+NEW = [{"text": "RED RETROSPOT EGG CUP"}]
+
+
+class NewForUsers(Asked):
+    """Every user with every new item."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"users": [USER], "items": NEW}})
+    users: Ids
+    items: NewItems
+
+
+class NewForHistory(_Newcomer):
+    """Somebody never seen with every new item; a history or a taste is needed."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "items": NEW}})
+    items: NewItems
 
 
 class Search(Asked):
@@ -206,7 +249,7 @@ class Why(BaseModel):
 
 
 class Scores(BaseModel):
-    """scores[u][i]: of user u for item i, in the order asked."""
+    """scores[u][i]: of user u for item i, in the order asked; one row for somebody never seen."""
 
     version: str
     scores: list[list[float]]

@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
@@ -35,6 +36,7 @@ QUESTIONS = {
     "/similar": {"item": "i01"},
     "/explain": {"user": "u01", "item": "i01"},
     "/score": {"users": ["u01"], "items": ["i01"]},
+    "/score_new": {"users": ["u01"], "items": [{"text": "a mug"}]},
     "/search": {"what": "items", "text": "mug"},
     "/history": {"user": "u01"},
 }
@@ -99,6 +101,31 @@ def test_the_other_questions_answer_as_python_does(service, shop):
     assert set(had).isdisjoint(r.item for r in shop.recommend(["u05"], 20)[0])
 
 
+def test_wishes_tastes_and_new_items_answer_as_python_does(service, shop):
+    wish = {"k": 6, "diversify": 0.4, "cap": {"IN_CATEGORY": 2}}
+    taste = {"IN_CATEGORY": ["Shop > Toys"]}
+
+    def items(path, body):
+        said = service.post(path, json=body | wish).json()
+        return [place["item"] for place in (said["lists"][0] if "lists" in said else said)["items"]]
+
+    def of(best):
+        return [r.item for r in best]
+
+    assert items("/recommend", {"users": ["u02"]}) == of(shop.recommend(["u02"], **wish)[0])
+    assert of(shop.recommend(["u02"], **wish)[0]) != of(shop.recommend(["u02"], 6)[0])
+    for_taste = shop.recommend_for(["i04"], features=taste, **wish)
+    assert items("/recommend", {"history": ["i04"], "features": taste}) == of(for_taste)
+    assert items("/recommend", {}) == of(shop.recommend_for(**wish))
+    assert items("/similar", {"item": "i01"}) == of(shop.similar("i01", **wish))
+    why = service.post("/explain", json={"features": taste, "item": "i02"}).json()
+    assert why["score"] == pytest.approx(shop.explain_for([], "i02", features=taste).score, abs=1e-5)
+    new = [{"text": "Toys number 99", "attributes": taste}, {"text": "Lamps number 7"}, {"attributes": taste}]
+    for who in ({"users": ["u02", "u01"]}, {"history": ["i04"], "features": taste}):
+        said = service.post("/score_new", json=who | {"items": new}).json()["scores"]
+        np.testing.assert_allclose(said, shop.score_new(new, **who), atol=1e-5)
+
+
 def test_a_customer_with_the_id_of_an_item_keeps_it_on_a_path(shop):
     users = pa.table({"id": [f"i{n:02}" for n in range(len(shop.bundle.users))]})
     named_alike = Recommender(dataclasses.replace(shop.bundle, users=users), None)
@@ -147,8 +174,15 @@ def test_search_finds_every_word_and_whole_ids_first(service):
         ("/recommend", {"users": ["u01"] * 101}, 422, "at most 100"),
         ("/recommend", {"users": []}, 422, "at least 1"),
         ("/recommend", {"users": ["u01"], "history": ["i01"]}, 422, "not permitted"),
+        ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORI": 1}}, 422, "did you mean 'IN_CATEGORY'"),
+        ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORY": 0}}, 422, "greater than or equal to 1"),
+        ("/recommend", {"users": ["u01"], "diversify": 1.5}, 422, "less than or equal to 1"),
+        ("/recommend", {"features": {"IN_CATEGORY": ["Hats"]}}, 404, "no item has 'Hats' as IN_CATEGORY"),
+        ("/recommend", {"features": {"WORN_ON": ["head"]}}, 422, "no relation 'WORN_ON'"),
+        ("/score_new", {"items": [{"text": "a"}]}, 422, "either users or a history"),
+        ("/score_new", {"users": ["u01"], "items": [{"title": "a"}]}, 422, "body.NewForUsers.items.0.title"),
         ("/recommend", {"history": ["i01"], "k": 0}, 422, "body.ForHistory.k"),
-        ("/explain", {"history": [], "item": "i01"}, 422, "body.WhyForHistory.history"),
+        ("/explain", {"history": [""], "item": "i01"}, 422, "body.WhyForHistory.history.0"),
         ("/similar", {"item": "\ud800"}, 422, "item"),
         ("/similar", {"item": "i01", "\ud800": 1}, 422, "unicode"),
         ("/similar", {"item": "i01", "k": float("nan")}, 422, "k"),
@@ -171,10 +205,10 @@ def test_concurrent_questions_share_calls_and_get_their_own_answers(service, sho
     calls = []
     original = Recommender.recommend
 
-    def counted(self, users, k=10, where=None):
+    def counted(self, users, k=10, where=None, **wishes):
         calls.append(len(users))
         time.sleep(0.05)  # others come meanwhile
-        return original(self, users, k, where)
+        return original(self, users, k, where, **wishes)
 
     monkeypatch.setattr(Recommender, "recommend", counted)
     asked = [(f"u{n:02}", 3 + n % 5, ["price < 12", None][n % 2]) for n in range(24)]
@@ -356,7 +390,7 @@ def test_limits_of_body_rate_and_time(build, monkeypatch):
         time.sleep(0.6)
         assert asking.post("/history", json={"user": "u01"}).status_code == 200
     with client(build, timeout_s=0.1) as asking:
-        monkeypatch.setattr(Recommender, "recommend", lambda *_: time.sleep(0.5))
+        monkeypatch.setattr(Recommender, "recommend", lambda *_, **__: time.sleep(0.5))
         answer = asking.post("/recommend", json={"users": ["u01"]})
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
