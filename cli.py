@@ -130,16 +130,34 @@ def evaluate(
         bool, typer.Option("--ablation", help="Fit again with the graph shuffled, and without.")
     ] = False,
     each_relation: Annotated[bool, typer.Option("--each-relation", help="And without one relation at a time.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Instead: what customers did with what the service showed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fit and test with full ranking; with --baselines in one table with popularity, kNN, RP3beta, EASE …"""
     from .pipeline import run_evaluation  # noqa: PLC0415
 
+    if online:
+        if baselines or ablation or each_relation:
+            raise ConfigError("--online fits nothing; leave --baselines and --ablation away")
+        found = _online(shop, out)
+        typer.echo(json.dumps(found) if as_json else _table_of_events(found))
+        return
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
     if each_relation and not ablation:
         raise ConfigError("--each-relation is a part of --ablation; give both")
     document = run_evaluation(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
     typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
+
+
+def _online(shop: Path, out: Path | None) -> dict[str, Any]:
+    from .config import build_folder, load_config  # noqa: PLC0415
+    from .loaders.feedback import read_feedback  # noqa: PLC0415
+    from .scoring.online import online  # noqa: PLC0415
+
+    config = load_config(shop)
+    return {"shop": config.shop.name} | online(read_feedback(out if out is not None else build_folder(config)))
 
 
 @app.command()
@@ -498,6 +516,33 @@ def _caps(texts: list[str] | None) -> dict[str, int]:
             raise ConfigError(f"--cap {name}={most}: {most!r} is no number of items")
         found[name] = int(most)
     return found
+
+
+def _table_of_events(document: dict[str, Any]) -> str:
+    lines = [f"{document['shop']}: {document['events']:,} events, {document['unattributed']:,} of nothing shown"]
+    heading = f"{'impressions':>12}{'clicks':>9}{'carts':>8}{'bought':>8}{'clicked':>10}{'95 % interval':>20}"
+    heading += f"{'bought':>10}{'95 % interval':>20}"
+    for title, keys, rows in (
+        ("version", ("version",), document["versions"]),
+        ("day, version", ("day", "version"), document["days"]),
+        ("place", ("place",), document["places"]),
+    ):
+        lines.append(f"{title:<26}" + heading)
+        lines += [f"{' '.join(str(row[key]) for key in keys):<26}" + _counts(row) + _rates(row) for row in rows]
+    lines += [f"{row['version']} - {row['before']}".ljust(63) + _rates(row, "+") for row in document["differences"]]
+    return "\n".join([*lines, *(f"caution: {warning}" for warning in document["warnings"])])
+
+
+def _counts(row: dict[str, Any]) -> str:
+    return f"{row['impressions']:>12,}{row['clicks']:>9,}{row['carts']:>8,}{row['purchases']:>8,}"
+
+
+def _rates(row: dict[str, Any], sign: str = "") -> str:
+    parts = []
+    for rate in ("ctr", "conversion"):
+        low, high = (f"{bound:{sign}.4f}" for bound in row[f"{rate}_ci95"])
+        parts.append(f"{row[rate]:>{sign}10.4f}{f'[{low}, {high}]':>20}")
+    return "".join(parts)
 
 
 def _table_of_rows(document: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ that while the bundle is published anew three times and a torn one once. Nine of
 customer, the others /explain, /similar and /events. Arrivals do not wait for answers, so a stall shows in every request
 that comes meanwhile. The last line is one JSON object: {"requests", "failed", "why", "p50_ms", "p99_ms", "per_s",
 "max_per_s", "max_per_s_after", "versions", "refused", "mib_start", "mib_end"}; failed is every answer but 200, lost
-ones included, and why counts them by status; where the maximum is another one afterwards the machine had other work; mib is
-what the processes of the service have to themselves, without the bundle they map.
+ones included, and why counts them by status; where the maximum is another one afterwards the machine had other work;
+mib is what the processes of the service have to themselves, without the bundle they map.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Client:
         """Status and content.
 
         Raises:
-                OSError, EOFError: no answer came.
+            OSError, EOFError: no answer came, or not in time.
         """
         async with asyncio.timeout(30):
             reader, writer = self._kept() or await asyncio.open_connection(self._host, self._port)

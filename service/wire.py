@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -147,6 +148,7 @@ class Told(Asked):
     kind: Kind
     at: AwareDatetime | None = Field(None, description="When, with its offset from UTC; default: now.")
     quantity: float = Field(1.0, gt=0, le=1e9)
+    recommendation: str | None = Field(None, max_length=64, description="`recommendation` of the list that led here.")
     version: str | None = Field(None, max_length=64, description="`version` of the answer that led here.")
     place: int | None = Field(None, ge=1, le=10_000, description="Place in that list, 1 is the best.")
 
@@ -164,7 +166,14 @@ class Feedback(Asked):
         json_schema_extra={
             "example": {
                 "events": [
-                    {"id": "order-5531/1", "user": USER, "item": ITEM, "kind": "purchase", "at": "2026-11-24T10:00:00Z"}
+                    {"id": "s-77/1", "user": USER, "item": ITEM, "kind": "shown", "recommendation": "9f2c", "place": 1},
+                    {
+                        "id": "order-5531/1",
+                        "user": USER,
+                        "item": ITEM,
+                        "kind": "purchase",
+                        "at": "2026-11-24T10:00:00Z",
+                    },
                 ]
             }
         }
@@ -182,8 +191,10 @@ class Place(BaseModel):
 
 
 class Listed(BaseModel):
-    """A list, best first. user: null when a history was asked about."""
+    """A list, best first. recommendation: its id, for the events it leads to. user: null when a history was asked
+    about."""
 
+    recommendation: str = Field(default_factory=lambda: secrets.token_hex(8))
     user: str | None
     items: list[Place]
 
@@ -196,9 +207,10 @@ class Lists(BaseModel):
 
 
 class Similar(BaseModel):
-    """Best first."""
+    """Best first. recommendation: the list's id, for the events it leads to."""
 
     version: str
+    recommendation: str = Field(default_factory=lambda: secrets.token_hex(8))
     items: list[Place]
 
 
