@@ -5,6 +5,7 @@ model.safetensors                    every array
 items.parquet, users.parquet         ids in row order, with the items' properties
 events.parquet                       the training events as rows
 edges.parquet                        the graph's edges that leave items: what paths and new items are made of
+dense.faiss                          the index of an approximate search, where there is one
 metrics.json                         what the evaluation found; written after it
 """
 
@@ -24,6 +25,7 @@ from safetensors.numpy import save_file
 
 from ..errors import ArtifactError
 from ..kg.log import InteractionLog
+from .approximate import DenseIndex
 from .boosted import BoostedHead
 from .head import Head
 from .mapped import mapped
@@ -40,6 +42,7 @@ MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, EDGES, METRICS = (
     "edges.parquet",
     "metrics.json",
 )
+INDEX = "dense.faiss"
 NO_EDGES = pa.table(
     {"source": pa.array([], pa.int64())}
     | {n: pa.array([], pa.string()) for n in ("relation", "label", "target", "name")}
@@ -88,6 +91,8 @@ def save(bundle: Bundle, folder: Path) -> None:
     pq.write_table(bundle.items, folder / ITEMS)
     pq.write_table(bundle.users, folder / USERS)
     pq.write_table(bundle.edges, folder / EDGES)
+    if model.index is not None:
+        model.index.save(folder / INDEX)
     manifest = {
         "format": FORMAT,
         "shop": bundle.shop,
@@ -108,7 +113,7 @@ def save(bundle: Bundle, folder: Path) -> None:
 def digests(folder: Path) -> dict[str, str]:
     """File -> SHA-256 of what the manifest answers for. A quarter of a GiB takes .2 s, so every load looks."""
     found = {}
-    for name in (ARRAYS, EVENTS, ITEMS, USERS, EDGES):
+    for name in (ARRAYS, EVENTS, ITEMS, USERS, EDGES, *([INDEX] if (folder / INDEX).exists() else [])):
         with (folder / name).open("rb") as file:
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
@@ -197,6 +202,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             arrays.get("decay"),
             None,
             manifest["report"],
+            DenseIndex.opened(place / INDEX) if (place / INDEX).exists() else None,
         )
         log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
         vectors = None

@@ -94,7 +94,7 @@ def _with_outcomes(shown: pl.DataFrame, attributed: pl.DataFrame) -> pl.DataFram
 
 def _table(seen: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
     """A row per value of the keys, in their order."""
-    groups = sorted(seen.group_by(keys), key=lambda group: group[0])  # type: ignore[arg-type, return-value]
+    groups = sorted(seen.group_by(keys), key=lambda group: group[0])
     return [dict(zip(keys, key, strict=True)) | _row(rows) for key, rows in groups]
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from . import approximate
+from .approximate import DenseIndex
 from .context import Context, peak_of
 from .metrics import is_held_out, rank_metrics
 from .terms import Term, dense
@@ -33,7 +35,8 @@ class Scorable:
     """Terms with the profile rows of all users: everything needed to score anyone.
 
     hidden: sparse [user, item], nonzero = never recommended to this user. allowed: bool [item].
-    about_items, about_users: float32 [item or user, feature], what the heads read beside the terms.
+    about_items, about_users: float32 [item or user, feature], what the heads read beside the terms. index: finds pools
+    without a look at every item; None looks at every one.
     """
 
     terms: tuple[Term, ...]
@@ -42,15 +45,20 @@ class Scorable:
     allowed: np.ndarray
     about_items: np.ndarray
     about_users: np.ndarray
+    index: DenseIndex | None = None
 
     @property
     def batch(self) -> int:
         """Users whose values fit into BYTES."""
         return min(max(BYTES // (4 * len(self.terms) * len(self.allowed)), 1), BATCH)
 
+    def rows(self, users: np.ndarray) -> dict[str, sp.csr_matrix]:
+        """The profile rows of a batch of user rows."""
+        return {name: matrix[users] for name, matrix in self.profiles.items()}
+
     def dense(self, users: np.ndarray) -> np.ndarray:
         """float32 [term, user, item] for a batch of user rows."""
-        return dense(self.terms, {name: rows[users] for name, rows in self.profiles.items()})
+        return dense(self.terms, self.rows(users))
 
     def forbidden(self, users: np.ndarray) -> np.ndarray:
         """bool [user, item]: seen already, or not a candidate."""
@@ -99,19 +107,41 @@ def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, 
     size = min(size, scorable.hidden.shape[1])
 
     def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        values, hidden = scorable.dense(batch), scorable.hidden[batch]
-        scores = blended(weights, values)
-        items, _ = top_k(scores, size, hidden, scorable.allowed)
-        picked = _picked(values, items)
-        peak = peak_of(picked, items)
+        pooled = (_exactly if scorable.index is None else _approximately)(scorable, batch, weights, size)
+        items, values = pooled(scorable.allowed)
+        peak = peak_of(values, items)
         if only is not None:
-            items, _ = top_k(scores, size, hidden, scorable.allowed & only)
-            picked = _picked(values, items)
-        return items, picked, peak
+            items, values = pooled(scorable.allowed & only)
+        return items, values, peak
 
     found = in_batches(users, one, size=scorable.batch)
     items, values, peak = (np.concatenate(part) for part in zip(*found, strict=True))
     return Pool(items, values, Context(scorable.features(users, items), peak))
+
+
+Pooled = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # allowed bool [item] -> items and values of a pool
+
+
+def _exactly(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int) -> Pooled:
+    values, hidden = scorable.dense(batch), scorable.hidden[batch]
+    scores = blended(weights, values)
+
+    def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        items, _ = top_k(scores, size, hidden, allowed)
+        return items, _picked(values, items)
+
+    return pooled
+
+
+def _approximately(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int) -> Pooled:
+    rows, hidden = scorable.rows(batch), scorable.hidden[batch]
+
+    def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert scorable.index is not None
+        items = approximate.pooled(scorable.index, scorable.terms, rows, weights, size, hidden, allowed)
+        return items, approximate.values_at(scorable.terms, rows, items)
+
+    return pooled
 
 
 def _picked(values: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -163,7 +193,8 @@ def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarr
         spread = np.abs(top.mean(2) - values.mean(2)).sum(1)
         return np.stack([rank_metrics(items, held_out[batch], k).ndcg.sum() for items in alone]), spread
 
-    ndcg, spread = (np.sum(part, axis=0) for part in zip(*in_batches(users, one), strict=True))
+    found = in_batches(users, one, size=scorable.batch)
+    ndcg, spread = (np.sum(part, axis=0) for part in zip(*found, strict=True))
     weights = np.zeros(len(scorable.terms))
     best = np.argsort(-ndcg, kind="stable")[:STRONGEST]
     weights[best] = len(users) / (spread[best] + 1e-6)

@@ -6,7 +6,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from ..loaders.feedback import Event, Kind
 
@@ -105,7 +105,7 @@ class NewItem(Asked):
 
 
 NewItems = Annotated[list[NewItem], Field(min_length=1, max_length=MOST)]
-NEW = [{"text": "RED RETROSPOT EGG CUP"}]
+NEW: list[JsonValue] = [{"text": "RED RETROSPOT EGG CUP"}]
 
 
 class NewForUsers(Asked):
