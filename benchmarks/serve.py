@@ -255,9 +255,9 @@ def publish_copy(build: Path, torn: bool) -> None:
 
 
 def memory(running: subprocess.Popen[bytes]) -> int:
-    """MiB the service's processes have to themselves."""
+    """MiB of the service's processes that no file backs: a bundle's pages go when others need the memory."""
     processes = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
-    own: int = sum(process.memory_full_info().uss for process in processes)
+    own: int = sum(part.anonymous for process in processes for part in process.memory_maps())
     return round(own / 2**20)
 
 
