@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -129,16 +130,34 @@ def evaluate(
         bool, typer.Option("--ablation", help="Fit again with the graph shuffled, and without.")
     ] = False,
     each_relation: Annotated[bool, typer.Option("--each-relation", help="And without one relation at a time.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Instead: what customers did with what the service showed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fit and test with full ranking; with --baselines in one table with popularity, kNN, RP3beta, EASE …"""
     from .pipeline import run_evaluation  # noqa: PLC0415
 
+    if online:
+        if baselines or ablation or each_relation:
+            raise ConfigError("--online fits nothing; leave --baselines and --ablation away")
+        found = _online(shop, out)
+        typer.echo(json.dumps(found) if as_json else _table_of_events(found))
+        return
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
     if each_relation and not ablation:
         raise ConfigError("--each-relation is a part of --ablation; give both")
     document = run_evaluation(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
     typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
+
+
+def _online(shop: Path, out: Path | None) -> dict[str, Any]:
+    from .config import build_folder, load_config  # noqa: PLC0415
+    from .loaders.feedback import read_feedback  # noqa: PLC0415
+    from .scoring.online import online  # noqa: PLC0415
+
+    config = load_config(shop)
+    return {"shop": config.shop.name} | online(read_feedback(out if out is not None else build_folder(config)))
 
 
 @app.command()
@@ -418,6 +437,7 @@ def serve(
     out: Out = None,
 ) -> None:
     """Answer over HTTP from the published model, with a page at /; a newly published one is taken up."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy loads: requests go side by side, not their products
     from .config import build_folder, load_config  # noqa: PLC0415
     from .service.run import serve as run  # noqa: PLC0415
 
@@ -448,9 +468,13 @@ def key(
 
 
 @app.command()
-def doctor() -> None:
-    """What a bug report needs: versions, devices, cores, memory, and whether the default weights are right."""
-    import os  # noqa: PLC0415
+def doctor(
+    shop: Annotated[
+        Path | None, typer.Argument(metavar="[SHOP.toml]", help="Look at its published model, too.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """What a bug report needs: versions, devices, memory, and whether weights and model are what was written."""
     import platform  # noqa: PLC0415
 
     import psutil  # noqa: PLC0415
@@ -465,6 +489,18 @@ def doctor() -> None:
     typer.echo(f"{'cores, memory':<22} {os.cpu_count()}, {psutil.virtual_memory().total / 2**30:.1f} GiB")
     typer.echo(f"{'cuda':<22} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
     typer.echo(f"{'default encoder':<22} {resolve('packaged').digest[:12]} (verified)")
+    if shop is not None:
+        typer.echo(f"{'published model':<22} {_published_model(shop, out)} (verified)")
+
+
+def _published_model(shop: Path, out: Path | None) -> str:
+    from .config import build_folder, load_config  # noqa: PLC0415
+    from .scoring import bundle, versions  # noqa: PLC0415
+
+    config = load_config(shop)
+    place = versions.published(out if out is not None else build_folder(config))
+    bundle.load(place)
+    return place.name
 
 
 def _ids(text: str, made: Recommender) -> list[str]:
@@ -480,6 +516,33 @@ def _caps(texts: list[str] | None) -> dict[str, int]:
             raise ConfigError(f"--cap {name}={most}: {most!r} is no number of items")
         found[name] = int(most)
     return found
+
+
+def _table_of_events(document: dict[str, Any]) -> str:
+    lines = [f"{document['shop']}: {document['events']:,} events, {document['unattributed']:,} of nothing shown"]
+    heading = f"{'impressions':>12}{'clicks':>9}{'carts':>8}{'bought':>8}{'clicked':>10}{'95 % interval':>20}"
+    heading += f"{'bought':>10}{'95 % interval':>20}"
+    for title, keys, rows in (
+        ("version", ("version",), document["versions"]),
+        ("day, version", ("day", "version"), document["days"]),
+        ("place", ("place",), document["places"]),
+    ):
+        lines.append(f"{title:<26}" + heading)
+        lines += [f"{' '.join(str(row[key]) for key in keys):<26}" + _counts(row) + _rates(row) for row in rows]
+    lines += [f"{row['version']} - {row['before']}".ljust(63) + _rates(row, "+") for row in document["differences"]]
+    return "\n".join([*lines, *(f"caution: {warning}" for warning in document["warnings"])])
+
+
+def _counts(row: dict[str, Any]) -> str:
+    return f"{row['impressions']:>12,}{row['clicks']:>9,}{row['carts']:>8,}{row['purchases']:>8,}"
+
+
+def _rates(row: dict[str, Any], sign: str = "") -> str:
+    parts = []
+    for rate in ("ctr", "conversion"):
+        low, high = (f"{bound:{sign}.4f}" for bound in row[f"{rate}_ci95"])
+        parts.append(f"{row[rate]:>{sign}10.4f}{f'[{low}, {high}]':>20}")
+    return "".join(parts)
 
 
 def _table_of_rows(document: dict[str, Any]) -> str:

@@ -325,6 +325,7 @@ class ModelSection(Section):
 
     head: Literal["linear", "gated", "mlp", "ensemble", "auto"] = "auto"  # linear or ensemble, by the check users
     pool: Literal["auto", "learned", "strongest"] = "auto"
+    search: Literal["exact", "approximate"] = "exact"  # of the pool; approximate needs the extra of that name
     pool_size: int = Field(200, ge=10)
     folds: int = Field(2, ge=1)  # validation-like cuts of the training part the head is fitted on
     fit_users: int = Field(15_000, ge=1)  # per fold, at most

@@ -45,6 +45,7 @@ from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import Relation, relations_of
 from .scoring.facts import facts_of
+from .scoring.families import check_names
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.lessons import lessons_of
 from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
@@ -317,6 +318,7 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     train, hidden = positives(logs["train"]), positives(logs["test"])
     _check_relations(config, snapshot)
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
+    check_names(config.model.off, (relation.name for relation in relations))
     encoder = _tuned(workshop, catalogue, snapshot, train, relations)
     text = encoded(workshop, catalogue, snapshot, encoder)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)

@@ -6,6 +6,13 @@ The last line is one JSON object: ratio_implicit, ratio_faiss, ratio_numpy (thei
 faster), the same with `_filtered` (each library filters the way it offers: faiss by a selector, implicit by
 filter_items, numpy afterwards), and peak_share, the seconds of the matrix product alone over ours. Medians of three
 runs taken in turn. All libraries get two threads; every list is compared with ours.
+
+    python benchmarks/topk.py --approximate [--items N] [--dim N] [-k N]
+
+The index of `model.search = "approximate"` over vectors with structure (noise around a thousand centres, of lengths
+that differ): {"build_s", "index_mib", "exact_ms", "approximate_ms", "cells", "recall"}; one user at a time, one
+thread, medians; recall is the share of the k best that are among what the pool asks the index for, cells the share of
+its cells that a query looks into.
 """
 
 from __future__ import annotations
@@ -15,13 +22,18 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import faiss
 import numpy as np
+import scipy.sparse as sp
 import torch
 from implicit.cpu.topk import topk as implicit_topk
 
+from catalograph.scoring.approximate import WIDER, DenseIndex, share_of
+from catalograph.scoring.terms import LowRank
 from catalograph.scoring.topk import search
 
 THREADS, BLOCK = 2, 500  # users of a block, for those that have no blocks of their own
@@ -33,7 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("--users", 10_000), ("--items", 100_000), ("--dim", 256), ("-k", 50)):
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--approximate", action="store_true")
     asked = parser.parse_args()
+    if asked.approximate:
+        print(json.dumps(approximately(asked.items, asked.dim, asked.k)))
+        return
     torch.set_num_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
     random = np.random.default_rng(0)
@@ -116,6 +132,46 @@ def timed(methods: dict[str, Method], repeats: int = 3) -> dict[str, float]:
         same = float(np.mean(lists[name] == lists["ours"]))
         assert same > 0.9999, f"{name} gives another list ({same:.4%} of the places agree)"
     return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def approximately(items: int, dim: int, k: int) -> dict[str, float]:
+    """Build the index, ask it, and compare."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((1_000, dim), dtype=np.float32)
+
+    def some(n: int) -> np.ndarray:
+        noise = 0.7 * random.standard_normal((n, dim), dtype=np.float32)
+        made: np.ndarray = centres[random.integers(0, len(centres), n)] + noise
+        return made
+
+    vectors, queries = some(items), some(ALONE)
+    vectors *= random.lognormal(0, 0.3, (items, 1)).astype(np.float32)
+    identity = sp.eye_array(ALONE, items, format="csr", dtype=np.float32)
+    left = np.zeros_like(vectors)
+    left[:ALONE] = queries  # somebody who has item n asks for what query n finds
+    term, rows = LowRank("generated.uniform", "uniform", left, vectors), {"uniform": sp.csr_matrix(identity)}
+    start = time.perf_counter()
+    index = DenseIndex.of((term,), np.ones(1), rows, k)
+    assert index is not None
+    build_s = time.perf_counter() - start
+    queries = some(ALONE)  # not those it was made to find
+    seconds, lists = [], []
+    for n in range(ALONE):
+        start = time.perf_counter()
+        best = search(queries[n : n + 1], vectors, k)[0]
+        between = time.perf_counter()
+        lists.append((best, index.nearest(queries[n : n + 1], WIDER * k)))
+        seconds.append((between - start, time.perf_counter() - between))
+    exact, approximate = (1e3 * float(np.median(part)) for part in zip(*seconds, strict=True))
+    recall = share_of(*(np.concatenate(part) for part in zip(*lists, strict=True)))
+    with TemporaryDirectory() as folder:
+        index.save(Path(folder) / "index")
+        size = (Path(folder) / "index").stat().st_size / 2**20
+    figures = {"build_s": build_s, "index_mib": size, "exact_ms": exact, "approximate_ms": approximate}
+    figures |= {"cells": index.looked_into, "recall": recall}
+    return {name: round(figure, 3) for name, figure in figures.items()}
 
 
 def one(query: np.ndarray, vectors: np.ndarray, k: int) -> float:

@@ -110,6 +110,15 @@ def _told(shards: Sequence[list[int]], texts: int) -> Iterator[list[int]]:
             print(f"{'':<9} {done:,} of {texts:,} texts encoded", file=sys.stderr, flush=True)
 
 
+def encode_with(model: SentenceTransformer, section: EncoderSection, texts: Sequence[str]) -> np.ndarray:
+    """As :func:`encode`, by a model that is loaded."""
+    rows = sorted({text for text in texts if text.strip()}, key=lambda text: (len(text), text))
+    with reduced("cpu") if section.precision == "reduced" else nullcontext():
+        found = dict(zip(rows, vectors_of(model, rows, section.batch_size), strict=True)) if rows else {}
+    dim = next((len(vector) for vector in found.values()), 1)
+    return np.stack([found.get(text, np.zeros(dim, np.float32)) for text in texts])
+
+
 def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:
     """float32 [text, dim] of unit length."""
     vectors = model.encode(

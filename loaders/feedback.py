@@ -26,7 +26,8 @@ Kind = Literal["shown", "click", "cart", "purchase", "dismiss"]
 class Event:
     """One thing a customer did. id: the caller's own, once for ever. at: milliseconds since 1970 UTC.
 
-    version, place: the bundle and the place in its list (1 is the best) that led there, where a list did.
+    version, recommendation, place: the bundle, the id of its list and the place in it (1 is the best) that led there,
+    where a list did.
     """
 
     id: str
@@ -37,10 +38,11 @@ class Event:
     quantity: float = 1.0
     version: str | None = None
     place: int | None = None
+    recommendation: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Event))
-TYPES = dict(zip(COLUMNS, ("TEXT", "TEXT", "TEXT", "TEXT", "INTEGER", "REAL", "TEXT", "INTEGER"), strict=True))
+TYPES = dict(zip(COLUMNS, ("TEXT", "TEXT", "TEXT", "TEXT", "INTEGER", "REAL", "TEXT", "INTEGER", "TEXT"), strict=True))
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY AUTOINCREMENT, received INTEGER NOT NULL, "
     + ", ".join(f"{name} {kind}" for name, kind in TYPES.items())
@@ -66,6 +68,9 @@ class FeedbackLog:
             self._open.execute("PRAGMA journal_mode = WAL")
             self._open.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, not only with the system
             self._open.execute(SCHEMA)
+            for column in COLUMNS:  # of a file written before there was such a column
+                if column not in _columns(self._open):
+                    self._open.execute(f"ALTER TABLE events ADD COLUMN {column} {TYPES[column]}")
         except sqlite3.Error as e:
             raise DataError(f"{self.file}: no log of events can be kept here ({e})") from None
 
@@ -95,6 +100,11 @@ class FeedbackLog:
         self._open.close()
 
 
+def _columns(log: sqlite3.Connection) -> set[str]:
+    """Of the table of events; none where there is no such table."""
+    return {str(row[0]) for row in log.execute("SELECT name FROM pragma_table_info('events')")}
+
+
 def read_feedback(folder: Path, *, after: int = 0) -> pa.Table:
     """The events numbered above `after`, in the order they came: `number`, `received` (ms) and the fields of Event.
 
@@ -109,7 +119,9 @@ def read_feedback(folder: Path, *, after: int = 0) -> pa.Table:
     if file.is_file():
         try:
             with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as log:
-                wanted = f"SELECT {', '.join(kinds)} FROM events WHERE number > ? ORDER BY number"
+                held = _columns(log)
+                told = (name if name in held else f"NULL AS {name}" for name in kinds)
+                wanted = f"SELECT {', '.join(told)} FROM events WHERE number > ? ORDER BY number"
                 rows = log.execute(wanted, (after,)).fetchall()
         except sqlite3.Error as e:
             raise DataError(f"{file}: cannot be read as a log of events ({e})") from None

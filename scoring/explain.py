@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..kg.paths import Triple, path_query
+from ..kg.paths import Node, Triple, path_query
 from ..loaders.catalogue import INTERACTED
 from .model import Model
 from .paths import ItemGraph, Step
@@ -34,17 +34,23 @@ class Path:
     """At most three edges from the user (or, of somebody never seen, from a history item) to the item.
 
     because: the history item it starts from. score: what the terms that walk this way add for that item; 0 where the
-    path is in the graph and no term of the model walks it. triples: its edges as stored. cypher: read-only text that
-    answers these triples, one a row (source, relation, target) in any order, when run on the shop's store with
-    `parameters`.
+    path is in the graph and no term of the model walks it. nodes: in the order they are passed, the item last. edges:
+    between them, in their order, each as stored. cypher: read-only text that answers these edges, one a row (source,
+    relation, target) in any order, when run on the shop's store with `parameters`.
     """
 
     because: str
     score: float
     sentence: str
-    triples: tuple[tuple[str, str, str], ...]
+    nodes: tuple[Node, ...]
+    edges: tuple[Triple, ...]
     cypher: str
     parameters: dict[str, str] = field(hash=False)
+
+    @property
+    def triples(self) -> tuple[tuple[str, str, str], ...]:
+        """The edges by ids alone."""
+        return tuple((edge.source.id, edge.relation, edge.target.id) for edge in self.edges)
 
 
 @dataclass(frozen=True)
@@ -119,20 +125,17 @@ def _paths(
 
 
 def _path(graph: ItemGraph, case: Case, step: Step, score: float, title: Title, baskets: str | None) -> Path:
-    triples = graph.triples(step, case.item, case.user)
-    text, parameters = path_query(triples)
+    edges = graph.triples(step, case.item, case.user)
+    text, parameters = path_query(edges)
     return Path(
         graph.items[step.history].id,
         score,
         _sentence(graph, step, case.item, title, baskets),
-        tuple(_plain(triple) for triple in triples),
+        graph.nodes(step, case.item, case.user),
+        edges,
         text,
         parameters,
     )
-
-
-def _plain(triple: Triple) -> tuple[str, str, str]:
-    return triple.source.id, triple.relation, triple.target.id
 
 
 def ways_of(term: str, baskets: str | None) -> list[tuple[str, str]]:

@@ -28,7 +28,8 @@ def facts_of(
     return {
         "segments": _segments(test, results, f"ndcg@{given.config.evaluation.k}"),
         "relations": [_relation(linkage, model) for linkage in linked],
-        "model": {key: model.report[key] for key in ("head", "heads", "pool", "pool_recall", "weights", "gnn")},
+        "model": {key: model.report[key] for key in ("head", "heads", "pool", "pool_recall", "weights", "gnn")}
+        | {"search": model.report.get("search")},
         "exposure": [exposure(found, lists, test, model.allowed) for found in attributes_of(snapshot, item_label)],
         "warnings": [_warning(linkage) for linkage in linked if linkage.declared or linkage.suspicious],
     }

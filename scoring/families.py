@@ -11,11 +11,12 @@ from dataclasses import replace
 import numpy as np
 import scipy.sparse as sp
 
+from ..errors import ConfigError, did_you_mean
 from ..gnn.walks import directed, empty, followers, informative, shared_context, strongest
 from . import factors
 from .evidence import Evidence, Histories
 from .profiles import names_for
-from .terms import ItemItem, LowRank, Prior, Term
+from .terms import ItemItem, LowRank, Prior, Term, family
 
 FULL_EASE_ITEMS = 6_000  # up to here the exact inverse costs seconds; above, the local one stands alone
 SHARE = (0.6, 0.3)  # exponents of a walk over one relation
@@ -25,13 +26,28 @@ RECENT_DAYS = 60.0  # window of the "recent" basket walks
 def all_terms(evidence: Evidence, off: Iterable[str] = ()) -> tuple[Term, ...]:
     """Every term the evidence allows, without the families or single terms named in `off`."""
     left_out = frozenset(off)
-    kept = [
-        term
-        for make in FAMILIES
-        for term in make(evidence)
-        if not {term.name, term.name.split(".")[0], term.name.split(":")[0]} & left_out
-    ]
-    return (*kept, *_fresh(evidence, kept)) if "fresh" not in left_out else tuple(kept)
+    kept = [term for make in FAMILIES for term in make(evidence) if not names_of(term) & left_out]
+    fresh = [] if "fresh" in left_out else _fresh(evidence, kept)
+    return (*kept, *(term for term in fresh if not names_of(term) & left_out))
+
+
+def names_of(term: Term) -> frozenset[str]:
+    """What a term can be left out by: its own name, its family's, and that of the family over all relations."""
+    return frozenset({term.name, family(term.name), term.name.split(":")[0]})
+
+
+def check_names(off: Iterable[str], relations: Iterable[str]) -> None:
+    """Refuse what is no term or family of any shop with these relations.
+
+    Raises:
+        ConfigError: a name of `model.off` that leaves nothing out anywhere.
+    """
+    families = KINDS | {f"{kind}:{relation}" for kind in OVER_RELATIONS for relation in relations}
+    for name in off:
+        whole = name.removeprefix("fresh_")
+        front, _, profile = whole.rpartition(".")
+        if whole not in families and not (front in families and profile in PROFILES):
+            raise ConfigError(f"model.off: no term or family {name!r}{did_you_mean(name, families)}")
 
 
 def _spread(name: str, evidence: Evidence, weights: sp.csr_matrix, wanted: tuple[str, ...]) -> Iterator[ItemItem]:
@@ -288,6 +304,19 @@ def _fresh(evidence: Evidence, terms: list[Term]) -> Iterator[Term]:
         elif isinstance(term, LowRank):
             yield replace(term, name=f"fresh_{name}", right=term.right * factor[:, None])
 
+
+OVER_RELATIONS = ("share", "to", "from", "twice", "cited")
+# fmt: off
+KINDS = frozenset({
+    *OVER_RELATIONS,
+    "walk", "walk_popular", "walk_rare", "walk_45d", "walk_20d", "walk_popular_45d", "next", "previous", "basket",
+    "basket_60d", "next_basket", "next_basket_60d", "text_near", "text", "ease", "ease_users", "ease_90d",
+    "ease_sharp", "ease_graph", "ease_basket", "low_pass", "gnn", "popularity", "popularity_14d", "popularity_28d",
+    "popularity_56d", "first_time_14d", "first_time_28d", "trend_14d", "trend_28d", "trend_first", "trend_all", "age",
+    "since", "fresh", "history", "far_walk_walk", "share_any", "far_share_walk", "far_walk_share", "links",
+})
+# fmt: on
+PROFILES = ("uniform", "decayed", "last", "frequent", "newest", "prior")
 
 FAMILIES: tuple[Callable[[Evidence], Iterator[Term]], ...] = (
     walks,

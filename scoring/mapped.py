@@ -37,7 +37,7 @@ def mapped(file: Path) -> dict[str, np.ndarray]:
         OSError: no such file. ValueError, KeyError, TypeError: the header is torn, or says what the file does not hold.
     """
     with file.open("rb") as handle:
-        held = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        held = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)  # torch takes no memory that is read-only
     size = int.from_bytes(held[:8], "little")
     if size > len(held) - 8:
         raise ValueError(f"{file.name} ends within its header")
@@ -52,4 +52,5 @@ def _array(held: mmap.mmap, base: int, entry: dict[str, Any], name: str) -> np.n
     if not 0 <= start <= end <= len(held) - base or end - start != count * dtype.itemsize:
         raise ValueError(f"{name} lies beyond the end of the file, or is not of its size")
     array: np.ndarray = np.frombuffer(held, dtype, count, base + start).reshape(entry["shape"])
+    array.flags.writeable = False
     return array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from ..config import ShopConfig
 from ..errors import ConfigError
 from ..kg.log import InteractionLog
+from .approximate import DenseIndex, share_of
 from .boosted import BoostedHead
 from .cold import learn_cold
 from .context import Context, item_features, user_features
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..gnn.train import RelationVectors
 
 Say = Callable[[str], None]
+SEARCHED = 500  # users whose exact pools an approximate search is compared with
 STOP_USERS = 1_000  # whose answers say when to stop training relation vectors
 
 
@@ -62,7 +64,8 @@ class Model:
     """A fitted model. blend: float64 [term] makes the pool; head re-ranks it; report: what was measured on the way.
 
     about_items: float32 [item, feature], the items' part of the head's context. now: the cut in days since 1970.
-    cold: float64 [cold term], the blend of what is known of items without a purchase (:mod:`.cold`).
+    cold: float64 [cold term], the blend of what is known of items without a purchase (:mod:`.cold`). index: of the
+    dense part of the blend, where pools are searched approximately.
     """
 
     terms: tuple[Term, ...]
@@ -76,6 +79,7 @@ class Model:
     decay: np.ndarray | None
     vectors: RelationVectors | None
     report: dict[str, Any]
+    index: DenseIndex | None = None
 
     def scorable(self, log: InteractionLog) -> Scorable:
         """The terms with the histories of everybody in `log`."""
@@ -90,6 +94,7 @@ class Model:
             self.allowed,
             self.about_items,
             user_features(histories, now),
+            self.index,
         )
 
     def recommend(
@@ -169,7 +174,26 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     report = rehearsal.report | {"head": kind, "heads": validation, "validation": validation[kind]}
     report["weights"] = dict(zip(report["terms"], _weights(head, rehearsal.checked), strict=True))
     model = rebuilt(given, rehearsal.blend, rehearsal.cold, head, rehearsal.vectors, report)
+    if given.config.model.search == "approximate":
+        model = indexed(model, given.log, say)
     report["fit_s"] = round(time.perf_counter() - start, 2)
+    return model
+
+
+def indexed(model: Model, log: InteractionLog, say: Say) -> Model:
+    """The same model with an index, and in its report what share of the exact pools of some users it finds."""
+    scorable = model.scorable(log)
+    users = np.random.default_rng(0).permutation(np.unique(log.user))[:SEARCHED]
+    index = DenseIndex.of(model.terms, model.blend, scorable.rows(users), model.pool_size)
+    if index is None:
+        say("the pool's blend has no dense part: its search is exact")
+        return model
+    model = replace(model, index=index)
+    exact, found = (fill(s, users, model.blend, model.pool_size).items for s in (scorable, model.scorable(log)))
+    recall = share_of(exact, found)
+    cells = index.looked_into
+    model.report["search"] = {"kind": "approximate", "recall": recall, "users": len(users), "cells": cells}
+    say(f"approximate search in {cells:.3f} of the cells: {recall:.4f} of the exact pools of {len(users)} users")
     return model
 
 

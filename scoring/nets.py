@@ -81,23 +81,32 @@ class Gated(Parts):
     def _inputs(self, transformed: Tensor, context: Tensor) -> Tensor:
         return context
 
-    def _seen(self, values: Tensor, features: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-        """The terms' two transforms [user, item, 2 term] and what the body makes of them and the context."""
+    def transformed(self, values: Tensor, peak: Tensor) -> Tensor:
+        """The terms' two transforms, [user, item, 2 term]."""
         x = values / self.spread
         logs = torch.sign(x) * torch.log1p(4 * x.abs())
         ratios = x / (peak / self.spread + 1e-6)[:, None]
-        transformed = torch.cat([logs, ratios], dim=-1)
-        return transformed, self.body(self._inputs(transformed, (features - self.center) / self.width))
+        return torch.cat([logs, ratios], dim=-1)
+
+    def _hidden(self, transformed: Tensor, features: Tensor) -> Tensor:
+        """What the body makes of them and the context."""
+        hidden: Tensor = self.body(self._inputs(transformed, (features - self.center) / self.width))
+        return hidden
 
     def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
         """float32 [user, item, term]."""
-        transformed, hidden = self._seen(values, features, peak)
-        parts: Tensor = transformed * (self.constant + self.last(hidden))
+        transformed = self.transformed(values, peak)
+        parts: Tensor = transformed * (self.constant + self.last(self._hidden(transformed, features)))
         return parts[..., : values.size(-1)] + parts[..., values.size(-1) :]
 
     def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
-        """float32 [user, item]. t . (constant + W h) = t . constant + (t W) . h needs no weight per item and term."""
-        transformed, hidden = self._seen(values, features, peak)
+        """float32 [user, item]."""
+        return self.scores_of(self.transformed(values, peak), features)
+
+    def scores_of(self, transformed: Tensor, features: Tensor) -> Tensor:
+        """Scores out of the transforms. t . (constant + W h) = t . constant + (t W) . h needs no weight per item and
+        term."""
+        hidden = self._hidden(transformed, features)
         score: Tensor = transformed @ self.constant + ((transformed @ self.last.weight) * hidden).sum(-1)
         return score
 
@@ -121,7 +130,10 @@ class Mlp(Gated):
 
 
 class Mean(Parts):
-    """The mean of networks that started differently: what only one of them believes counts less."""
+    """The mean of networks that started differently: what only one of them believes counts less.
+
+    They have learned from the same sample, so their spreads are equal and what they read is computed once.
+    """
 
     def __init__(self, members: Sequence[Parts]) -> None:
         super().__init__(members[0].spread)
@@ -133,7 +145,6 @@ class Mean(Parts):
 
     def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
         """float32 [user, item]."""
-        return torch.stack([member.scores(values, features, peak) for member in self._parts()]).mean(0)
-
-    def _parts(self) -> list[Parts]:
-        return [member for member in self.members if isinstance(member, Parts)]
+        members = [member for member in self.members if isinstance(member, Gated)]
+        transformed = members[0].transformed(values, peak)
+        return torch.stack([member.scores_of(transformed, features) for member in members]).mean(0)

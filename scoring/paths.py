@@ -108,14 +108,21 @@ class ItemGraph:
         at, near, relation = (np.concatenate(part) for part in zip(*sides, strict=True))
         return at, near, relation, np.repeat([True, False], [len(sides[0][0]), len(sides[1][0])])
 
+    def nodes(self, step: Step, item: int, user: int | None = None) -> tuple[Node, ...]:
+        """The nodes of a step in the order they are passed, from the `user` (a row) if there is one, to the item."""
+        rows = [*([] if user is None else [user + self.first_user]), step.history, step.via, item]
+        return tuple(self._nodes[row] for row in rows if row is not None)
+
     def triples(self, step: Step, item: int, user: int | None = None) -> tuple[Triple, ...]:
-        """The edges of a step as they are stored, after the one from the `user` (a row) to the history item."""
-        ends = [step.history, *([] if step.via is None else [step.via]), item]
-        found = [] if user is None else [Triple(self._nodes[user + self.first_user], INTERACTED, self._nodes[ends[0]])]
-        for way, (one, other) in zip(step.shape, pairwise(ends), strict=True):
-            source, target = (one, other) if way == ">" else (other, one)
-            found.append(Triple(self._nodes[source], step.relation, self._nodes[target]))
-        return tuple(found)
+        """The edges between :meth:`nodes`, in their order, as they are stored."""
+        ways = step.shape if user is None else ">" + step.shape
+        relations = (
+            [step.relation] * len(step.shape) if user is None else [INTERACTED] + [step.relation] * len(step.shape)
+        )
+        return tuple(
+            Triple(one, relation, other) if way == ">" else Triple(other, relation, one)
+            for way, relation, (one, other) in zip(ways, relations, pairwise(self.nodes(step, item, user)), strict=True)
+        )
 
 
 class _Sides:

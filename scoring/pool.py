@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
+from . import approximate
+from .approximate import DenseIndex
 from .context import Context, peak_of
 from .metrics import is_held_out, rank_metrics
 from .terms import Term, dense
 from .topk import top_k
 
-BATCH = 128  # users scored at once: [term, 128, item] float32 is what a stage holds in memory
+BATCH = 128  # users scored at once, at most
+BYTES = 16 << 20  # of [term, user, item] float32 at once: what stays in the caches is faster than what does not
 SAMPLE = 3_000  # users the learned blend is fitted on
 STRONGEST = 8
 T = TypeVar("T")
@@ -31,7 +35,8 @@ class Scorable:
     """Terms with the profile rows of all users: everything needed to score anyone.
 
     hidden: sparse [user, item], nonzero = never recommended to this user. allowed: bool [item].
-    about_items, about_users: float32 [item or user, feature], what the heads read beside the terms.
+    about_items, about_users: float32 [item or user, feature], what the heads read beside the terms. index: finds pools
+    without a look at every item; None looks at every one.
     """
 
     terms: tuple[Term, ...]
@@ -40,10 +45,20 @@ class Scorable:
     allowed: np.ndarray
     about_items: np.ndarray
     about_users: np.ndarray
+    index: DenseIndex | None = None
+
+    @property
+    def batch(self) -> int:
+        """Users whose values fit into BYTES."""
+        return min(max(BYTES // (4 * len(self.terms) * len(self.allowed)), 1), BATCH)
+
+    def rows(self, users: np.ndarray) -> dict[str, sp.csr_matrix]:
+        """The profile rows of a batch of user rows."""
+        return {name: matrix[users] for name, matrix in self.profiles.items()}
 
     def dense(self, users: np.ndarray) -> np.ndarray:
         """float32 [term, user, item] for a batch of user rows."""
-        return dense(self.terms, {name: rows[users] for name, rows in self.profiles.items()})
+        return dense(self.terms, self.rows(users))
 
     def forbidden(self, users: np.ndarray) -> np.ndarray:
         """bool [user, item]: seen already, or not a candidate."""
@@ -69,15 +84,22 @@ class Pool:
         return float(is_held_out(self.items, held_out).sum() / max(held_out.nnz, 1))
 
 
-def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, threads: int = 2) -> Iterator[T]:
-    """`work` over batches of users, in order; numpy and scipy let go of the interpreter lock."""
-    with ThreadPoolExecutor(threads) as executor:
-        yield from executor.map(work, np.split(users, range(BATCH, len(users), BATCH)))
+def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, size: int = BATCH) -> Iterator[T]:
+    """`work` over batches of users, in order; numpy, scipy and torch let go of the interpreter lock."""
+    torch.get_num_threads()  # a thread that has not settled for its number would take over that of ours
+    yield from _threads().map(work, np.split(users, range(size, len(users), size)))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Two, each on one core: many short products in two threads each would mostly wait for one another."""
+    return ThreadPoolExecutor(2, "pool", torch.set_num_threads, (1,))
 
 
 def blended(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """float32 [user, item] from term weights [term] and values [term, user, item]."""
-    return np.tensordot(weights.astype(np.float32), values, 1)
+    flat = torch.from_numpy(values.reshape(len(values), -1))
+    return torch.mv(flat.T, torch.from_numpy(weights.astype(np.float32))).numpy().reshape(values.shape[1:])
 
 
 def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, only: np.ndarray | None = None) -> Pool:
@@ -85,18 +107,41 @@ def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, 
     size = min(size, scorable.hidden.shape[1])
 
     def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        values, hidden = scorable.dense(batch), scorable.hidden[batch]
-        scores = blended(weights, values)
-        items, _ = top_k(scores, size, hidden, scorable.allowed)
-        picked = _picked(values, items)
-        peak = peak_of(picked, items)
+        pooled = (_exactly if scorable.index is None else _approximately)(scorable, batch, weights, size)
+        items, values = pooled(scorable.allowed)
+        peak = peak_of(values, items)
         if only is not None:
-            items, _ = top_k(scores, size, hidden, scorable.allowed & only)
-            picked = _picked(values, items)
-        return items, picked, peak
+            items, values = pooled(scorable.allowed & only)
+        return items, values, peak
 
-    items, values, peak = (np.concatenate(part) for part in zip(*in_batches(users, one), strict=True))
+    found = in_batches(users, one, size=scorable.batch)
+    items, values, peak = (np.concatenate(part) for part in zip(*found, strict=True))
     return Pool(items, values, Context(scorable.features(users, items), peak))
+
+
+Pooled = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # allowed bool [item] -> items and values of a pool
+
+
+def _exactly(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int) -> Pooled:
+    values, hidden = scorable.dense(batch), scorable.hidden[batch]
+    scores = blended(weights, values)
+
+    def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        items, _ = top_k(scores, size, hidden, allowed)
+        return items, _picked(values, items)
+
+    return pooled
+
+
+def _approximately(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int) -> Pooled:
+    rows, hidden = scorable.rows(batch), scorable.hidden[batch]
+
+    def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert scorable.index is not None
+        items = approximate.pooled(scorable.index, scorable.terms, rows, weights, size, hidden, allowed)
+        return items, approximate.values_at(scorable.terms, rows, items)
+
+    return pooled
 
 
 def _picked(values: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -148,7 +193,8 @@ def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarr
         spread = np.abs(top.mean(2) - values.mean(2)).sum(1)
         return np.stack([rank_metrics(items, held_out[batch], k).ndcg.sum() for items in alone]), spread
 
-    ndcg, spread = (np.sum(part, axis=0) for part in zip(*in_batches(users, one), strict=True))
+    found = in_batches(users, one, size=scorable.batch)
+    ndcg, spread = (np.sum(part, axis=0) for part in zip(*found, strict=True))
     weights = np.zeros(len(scorable.terms))
     best = np.argsort(-ndcg, kind="stable")[:STRONGEST]
     weights[best] = len(users) / (spread[best] + 1e-6)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..config import EncoderSection, RelationSection
-from ..encoders.transformer import encode
+from ..encoders.transformer import encode_with, load_model
 from ..encoders.weights import resolve
 from ..errors import ArtifactError, ConfigError, UnknownIdError, did_you_mean
 from ..gnn.embed import unit
@@ -33,6 +34,9 @@ from .paths import ItemGraph
 from .pool import Scorable
 from .terms import reasoned
 from .topk import top_k
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 RECENT_DAYS = 28.0  # of what is popular lately
 
@@ -57,6 +61,7 @@ class Recommender:
         self._columns = Columns(bundle.items)
         self._histories = histories_of(bundle.log)
         self._scorable = self.model.scorable(bundle.log)
+        self._encoding = Lock()
 
     @classmethod
     def load(cls, folder: str | Path) -> Recommender:
@@ -228,16 +233,21 @@ class Recommender:
             ConfigError: the shop's items have no texts.
             ArtifactError: the encoder is not the one this version was fitted with.
         """
+        with self._encoding:  # tokenizers serve one thread at a time
+            return encode_with(*self._encoder, texts)
+
+    @cached_property
+    def _encoder(self) -> tuple[SentenceTransformer, EncoderSection]:
         named = self.bundle.encoder
         if named is None:
             raise ConfigError(f"{self.bundle.shop} reads no item texts; give shop.toml an encoder.text or items.title")
         inside = self._home / named["model"]
         model = str(inside) if inside.is_dir() else named["model"]
-        if resolve(model).digest != named["digest"]:
+        weights = resolve(model)
+        if weights.digest != named["digest"]:
             raise ArtifactError(f"encoder {model} is not the one of this version; run `catalograph rebuild` again")
         section = EncoderSection.model_validate(self.bundle.config["encoder"]).model_copy(update={"model": model})
-        vectors: np.ndarray = encode(texts, section, cache=None)
-        return vectors
+        return load_model(weights, section, "cpu"), section
 
     def item_vectors(self) -> dict[str, pa.Table]:
         """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
@@ -395,8 +405,12 @@ class Recommender:
         ]
 
     def _recommended(self, item: int, score: float, parts: np.ndarray) -> Recommended:
-        terms = {term.name: float(part) for term, part in zip(self.model.terms, parts, strict=True)}
+        terms = dict(zip(self._term_names, parts.tolist(), strict=True))
         return Recommended(self._items.ids[item], float(score), terms)
+
+    @cached_property
+    def _term_names(self) -> tuple[str, ...]:
+        return tuple(term.name for term in self.model.terms)
 
     def _popular(self, wish: Wish) -> list[Recommended]:
         """What most customers took, in the last weeks where there are times: for somebody nothing is known of."""

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
+import torch
+
+from .product import Operand, as_operand, as_tensor, multiply
 
 ProfileRows = Mapping[str, sp.csr_matrix]  # profile name -> sparse float32 [user of the batch, item]
 
@@ -28,7 +32,17 @@ class ItemItem:
 
     def scores(self, rows: ProfileRows) -> np.ndarray:
         """float32 [user, item]."""
-        return np.asarray((rows[self.profile] @ self.weights).toarray(), np.float32)
+        return np.asarray(dense((self,), rows)[0])
+
+    @property
+    def n_items(self) -> int:
+        """Items it scores."""
+        return int(self.weights.shape[1])
+
+    @cached_property
+    def operand(self) -> Operand:
+        """The weights as :func:`.product.multiply` wants them."""
+        return as_operand(self.weights)
 
     def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
         """float32 [user, len(items)]: the same numbers for some items only."""
@@ -58,6 +72,11 @@ class LowRank:
     right: np.ndarray
     unit: bool = False
 
+    @property
+    def n_items(self) -> int:
+        """Items it scores."""
+        return len(self.right)
+
     def queries(self, rows: ProfileRows) -> np.ndarray:
         """float32 [user, d]."""
         query = np.asarray(rows[self.profile] @ self.left, np.float32)
@@ -67,7 +86,7 @@ class LowRank:
 
     def scores(self, rows: ProfileRows) -> np.ndarray:
         """float32 [user, item]."""
-        return np.asarray(self.queries(rows) @ self.right.T)
+        return torch.mm(torch.from_numpy(self.queries(rows)), as_tensor(self.right).T).numpy()
 
     def at(self, rows: ProfileRows, items: np.ndarray) -> np.ndarray:
         """float32 [user, len(items)]."""
@@ -92,6 +111,11 @@ class Prior:
     name: str
     values: np.ndarray
     profile: str = "uniform"
+
+    @property
+    def n_items(self) -> int:
+        """Items it scores."""
+        return len(self.values)
 
     def scores(self, rows: ProfileRows) -> np.ndarray:
         """float32 [user, item]."""
@@ -130,10 +154,14 @@ def family(name: str) -> str:
     return name.rsplit(".", 1)[0]
 
 
-def dense(terms: tuple[Term, ...], rows: ProfileRows) -> np.ndarray:
+def dense(terms: Sequence[Term], rows: ProfileRows) -> np.ndarray:
     """All terms for a batch of users: float32 [term, user, item]."""
-    first = terms[0].scores(rows)
-    out = np.empty((len(terms), *first.shape), np.float32)
-    for k, term in enumerate(terms):
-        out[k] = term.scores(rows)
+    users = rows[terms[0].profile].shape[0]
+    operands = {name: as_operand(rows[name]) for name in {term.profile for term in terms if isinstance(term, ItemItem)}}
+    out = np.empty((len(terms), users, terms[0].n_items), np.float32)
+    for term, scores in zip(terms, out, strict=True):
+        if isinstance(term, ItemItem):
+            multiply(operands[term.profile], term.operand, scores)
+        else:
+            scores[:] = term.scores(rows)
     return out

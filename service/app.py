@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version as installed
@@ -12,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from . import endpoints, telemetry
 from .door import Door
 from .house import House
-from .problems import HANDLERS
+from .problems import HANDLERS, LastResort
 from .settings import Serving
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -27,7 +28,7 @@ def create_app(serving: Serving) -> FastAPI:
         app.state.house = House(serving, door)
         async with app.state.house.open():
             yield
-        telemetry.last_words()
+        telemetry.gone(os.getpid())
 
     app = FastAPI(
         title="Catalograph",
@@ -42,6 +43,7 @@ def create_app(serving: Serving) -> FastAPI:
         app.include_router(router, max_body_size=serving.limits.body_kib * 1024)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
+    app.add_middleware(LastResort)
     if not serving.keyed:  # else a page somebody made could reach us under a name that leads to this machine
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
     app.add_middleware(telemetry.Telemetry)

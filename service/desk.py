@@ -22,21 +22,28 @@ class Wanted:
     users: tuple[str, ...]
     k: int
     where: str | None
+    diversify: float
+    cap: tuple[tuple[str, int], ...]
+
+    @property
+    def company(self) -> tuple[int, str | None, float, tuple[tuple[str, int], ...]]:
+        """What requests of one call have in common."""
+        return id(self.edition), self.where, self.diversify, self.cap
 
 
 Listing = list[list[Recommended]]
 
 
 def recommend(wanted: Sequence[Wanted]) -> list[Listing | Exception]:
-    """The lists of many requests. Those of one edition and one filter share a call.
+    """The lists of many requests. Those of one edition with the same wishes share a call.
 
     A longer list begins as the shorter one, so the longest asked for serves all of them.
     """
     telemetry.CALLS.observe(len(wanted))
     answers: list[Listing | Exception] = [[]] * len(wanted)
-    groups: dict[tuple[int, str | None], list[int]] = {}
+    groups: dict[object, list[int]] = {}
     for number, one in enumerate(wanted):
-        groups.setdefault((id(one.edition), one.where), []).append(number)
+        groups.setdefault(one.company, []).append(number)
     for numbers in groups.values():
         for number, answer in zip(numbers, _together([wanted[n] for n in numbers]), strict=True):
             answers[number] = answer
@@ -44,10 +51,11 @@ def recommend(wanted: Sequence[Wanted]) -> list[Listing | Exception]:
 
 
 def _together(wanted: Sequence[Wanted]) -> Sequence[Listing | Exception]:
-    model, where, k = wanted[0].edition.model, wanted[0].where, max(one.k for one in wanted)
+    first, k = wanted[0], max(one.k for one in wanted)
     users = list(dict.fromkeys(user for one in wanted for user in one.users))
     try:
-        lists = dict(zip(users, model.recommend(users, k, where), strict=True))
+        found = first.edition.model.recommend(users, k, first.where, diversify=first.diversify, cap=dict(first.cap))
+        lists = dict(zip(users, found, strict=True))
     except Exception as e:  # the filter they share, or our own fault: each of them is told
         return [e] * len(wanted)
     return [[lists[user][: one.k] for user in one.users] for one in wanted]
@@ -83,7 +91,7 @@ def explain(edition: Edition, ask: wire.WhyForUser | wire.WhyForHistory) -> wire
     if isinstance(ask, wire.WhyForUser):
         why = model.explain(ask.user, ask.item, most=ask.most)
     else:
-        why = model.explain_for(ask.history, ask.item, most=ask.most)
+        why = model.explain_for(ask.history, ask.item, features=ask.features, most=ask.most)
     reasons = [
         wire.Reason(
             because=reason.because,
@@ -100,31 +108,25 @@ def explain(edition: Edition, ask: wire.WhyForUser | wire.WhyForHistory) -> wire
         score=why.score,
         terms=why.terms,
         reasons=reasons,
-        paths=[_path(edition, path, ask.item) for path in why.paths],
+        paths=[_path(edition, path) for path in why.paths],
     )
 
 
-def _path(edition: Edition, path: Path, item: str) -> wire.Path:
-    """A path with its nodes in the order they are passed, from the end that is not the item."""
-    last = path.triples[-1]
-    nodes = [item, last[0] if last[2] == item else last[2]]
-    for source, _, target in reversed(path.triples[:-1]):
-        nodes.append(source if target == nodes[-1] else target)
-    nodes.reverse()
+def _path(edition: Edition, path: Path) -> wire.Path:
+    label = edition.model.bundle.config["items"]["label"]  # a user, or a category, may have the id of an item
     steps = [
         wire.Step(
-            source=n if triple[0] == nodes[n] else n + 1,
-            target=n + 1 if triple[0] == nodes[n] else n,
-            relation=triple[1],
+            source=n if edge.source == path.nodes[n] else n + 1,
+            target=n + 1 if edge.source == path.nodes[n] else n,
+            relation=edge.relation,
         )
-        for n, triple in enumerate(path.triples)
+        for n, edge in enumerate(path.edges)
     ]
-    titles = {id_: edition.model.title(id_) for id_ in (path.because, item)}
     return wire.Path(
         because=path.because,
         sentence=path.sentence,
         score=path.score,
-        nodes=[titles.get(node, node) for node in nodes],
+        nodes=[edition.model.title(node.id) if node.label == label else node.id for node in path.nodes],
         steps=steps,
         cypher=path.cypher,
         parameters=path.parameters,
@@ -134,6 +136,16 @@ def _path(edition: Edition, path: Path, item: str) -> wire.Path:
 def score(edition: Edition, ask: wire.Pairs) -> wire.Scores:
     """Every pair's score."""
     scores = np.asarray(edition.model.score(ask.users, ask.items))
+    return wire.Scores(version=edition.version, scores=scores.tolist())
+
+
+def score_new(edition: Edition, ask: wire.NewForUsers | wire.NewForHistory) -> wire.Scores:
+    """Every score of items the shop does not have yet."""
+    items = [item.model_dump() for item in ask.items]
+    if isinstance(ask, wire.NewForUsers):
+        scores = edition.model.score_new(items, users=ask.users)
+    else:
+        scores = edition.model.score_new(items, history=ask.history, features=ask.features)
     return wire.Scores(version=edition.version, scores=scores.tolist())
 
 

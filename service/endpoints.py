@@ -44,7 +44,8 @@ async def recommend(ask: wire.ForUsers | wire.ForHistory, house: Open, request: 
         return wire.Lists(version=edition.version, lists=[wire.Listed(user=None, items=found)])
     house.note(request, ask.users)
     desk.check(edition, users=ask.users, k=ask.k)
-    lists = await house.lists.ask(desk.Wanted(edition, tuple(ask.users), ask.k, ask.where))
+    wanted = desk.Wanted(edition, tuple(ask.users), ask.k, ask.where, ask.diversify, tuple(sorted(ask.cap.items())))
+    lists = await house.lists.ask(wanted)
     listed = [
         wire.Listed(user=user, items=desk.places(edition, found, ask.terms))
         for user, found in zip(ask.users, lists, strict=True)
@@ -54,7 +55,10 @@ async def recommend(ask: wire.ForUsers | wire.ForHistory, house: Open, request: 
 
 def _for_history(edition: Edition, ask: wire.ForHistory) -> list[wire.Place]:
     desk.check(edition, items=ask.history, k=ask.k)
-    return desk.places(edition, edition.model.recommend_for(ask.history, ask.k, ask.where), ask.terms)
+    found = edition.model.recommend_for(
+        ask.history, ask.k, ask.where, features=ask.features, diversify=ask.diversify, cap=ask.cap
+    )
+    return desk.places(edition, found, ask.terms)
 
 
 @reading.post("/similar", responses=UNKNOWN)
@@ -64,7 +68,8 @@ async def similar(ask: wire.ForItem, house: Open) -> wire.Similar:
 
     def found() -> list[wire.Place]:
         desk.check(edition, items=[ask.item], k=ask.k)
-        return desk.places(edition, edition.model.similar(ask.item, ask.k, ask.where), ask.terms)
+        near = edition.model.similar(ask.item, ask.k, ask.where, diversify=ask.diversify, cap=ask.cap)
+        return desk.places(edition, near, ask.terms)
 
     return wire.Similar(version=edition.version, items=await house.crew.do(found))
 
@@ -86,6 +91,16 @@ async def score(ask: wire.Pairs, house: Open, request: Request) -> wire.Scores:
     house.note(request, ask.users)
     desk.check(edition, users=ask.users, items=ask.items)
     return await house.crew.do(lambda: desk.score(edition, ask))
+
+
+@reading.post("/score_new", responses=UNKNOWN)
+async def score_new(ask: wire.NewForUsers | wire.NewForHistory, house: Open, request: Request) -> wire.Scores:
+    """The scores of items the shop does not have yet, on the scale of the others."""
+    edition = house.shelf.current
+    users = ask.users if isinstance(ask, wire.NewForUsers) else []
+    house.note(request, users)
+    desk.check(edition, users=users, items=getattr(ask, "history", ()))
+    return await house.crew.do(lambda: desk.score_new(edition, ask))
 
 
 @reading.post("/search")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import CatalographError, ConfigError, DataError, UnknownIdError
 from . import telemetry, wire
@@ -34,9 +36,19 @@ def _problem(status: int, detail: str) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
+    first = _first_complaint(error.errors())
     place = ".".join(str(part) for part in first["loc"])[:200]
     return _problem(422, f"{place}: {first['msg']}")
+
+
+def _first_complaint(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Where a question has several bodies each of them complains: what was meant is the one with the fewest to say."""
+    places = (complaint["loc"][:2] for complaint in found)
+    bodies = Counter(place for place in places if hasattr(wire, str(place[-1])))
+    if not bodies:
+        return found[0]
+    meant = min(bodies, key=lambda body: bodies[body])  # of equals the first
+    return next(complaint for complaint in found if complaint["loc"][:2] == meant)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
@@ -48,15 +60,14 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, DataError):
         LOG.error("events", extra={"told": {"why": str(error)}})
         return _problem(503, "the events were not kept; send them again later")
-    return await _our_fault(request, error)
+    return _our_fault(request.scope["visit"], error)
 
 
 async def _busy(request: Request, error: Exception) -> JSONResponse:
     return _problem(503, "too many requests wait; try again in a second")
 
 
-async def _our_fault(request: Request, error: Exception) -> JSONResponse:
-    visit: telemetry.Visit = request.scope["visit"]
+def _our_fault(visit: telemetry.Visit, error: Exception) -> JSONResponse:
     LOG.error("failed", exc_info=error, extra={"told": {"request": visit.request}})
     return _problem(500, f"our fault; the log has it as request {visit.request}")
 
@@ -65,5 +76,28 @@ HANDLERS: dict[type[Exception], Callable[[Request, Exception], Any]] = {
     RequestValidationError: _invalid,
     CatalographError: _refused,
     BusyError: _busy,
-    Exception: _our_fault,
 }
+
+
+class LastResort:
+    """Answers for what nobody has caught. Starlette's own place for that lies outside of Telemetry, so its answers
+    would lack the headers all others have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as e:
+            if begun or scope["type"] != "http":
+                raise
+            await _our_fault(scope["visit"], e)(scope, receive, send)

@@ -79,14 +79,14 @@ def _application(serving: Serving) -> FastAPI:
 def _run(config: uvicorn.Config, listening: socket.socket) -> None:
     import uvicorn  # noqa: PLC0415
     from uvicorn.config import STARTUP_FAILURE  # noqa: PLC0415
-    from uvicorn.supervisors import Multiprocess  # noqa: PLC0415
 
+    from .supervisor import Supervisor  # noqa: PLC0415
     from .telemetry import SHARED  # noqa: PLC0415
 
     if config.workers > 1:
         with TemporaryDirectory(prefix="catalograph-") as figures:
             os.environ[SHARED] = figures  # read by the workers, which are fresh processes
-            parent = Multiprocess(config, [listening])
+            parent = Supervisor(config, [listening])
             parent.run()
         if any(process.exitcode == STARTUP_FAILURE for process in parent.processes):
             raise RuntimeError("a worker did not start; the log says why")

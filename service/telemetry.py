@@ -78,10 +78,10 @@ def figures() -> bytes:
     return generate_latest(together)
 
 
-def last_words() -> None:
-    """Take this process out of the figures that speak of living workers."""
+def gone(process: int) -> None:
+    """Take a process out of the figures that speak of living workers."""
     if SHARED in os.environ:
-        multiprocess.mark_process_dead(os.getpid())
+        multiprocess.mark_process_dead(process)
 
 
 @dataclass

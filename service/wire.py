@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from ..loaders.feedback import Event, Kind
 
@@ -13,6 +14,15 @@ MOST = 100  # ids, or events, in one request
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST)]
 K = Annotated[int, Field(ge=1, le=MOST, description="How many items.")]
+MaybeIds = Annotated[list[Id], Field(max_length=MOST)]
+Attributes = Annotated[dict[Id, Ids], Field(max_length=20)]
+Diversify = Annotated[
+    float, Field(ge=0, le=1, description="How much an item loses for being like the ones listed before it.")
+]
+Cap = Annotated[
+    dict[Id, Annotated[int, Field(ge=1)]],
+    Field(max_length=20, description="Property or relation: at most so many items of one value."),
+]
 Where = Annotated[
     str | None, Field(max_length=2_000, description="A filter over the items' properties: price < 5 and name != 'x'.")
 ]
@@ -28,6 +38,8 @@ class Asked(BaseModel):
 class _Listing(Asked):
     k: K = 10
     where: Where = None
+    diversify: Diversify = 0.0
+    cap: Cap = {}
     terms: bool = Field(False, description="Each term's part of every score; they add up to it.")
 
 
@@ -38,11 +50,15 @@ class ForUsers(_Listing):
     users: Ids
 
 
-class ForHistory(_Listing):
-    """The best items for somebody never seen, from what they have, oldest first."""
+class _Newcomer(Asked):
+    history: MaybeIds = Field([], description="What they have, oldest first.")
+    features: Attributes = Field({}, description="What they like: relation and ids; a value counts like one item.")
 
-    model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "k": 3}})
-    history: Ids
+
+class ForHistory(_Newcomer, _Listing):
+    """The best items for somebody never seen; where nothing is known of them, what most people took lately."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "k": 3, "cap": {"IN_PRICE_BAND": 2}}})
 
 
 class ForItem(_Listing):
@@ -64,11 +80,10 @@ class WhyForUser(_Why):
     user: Id
 
 
-class WhyForHistory(_Why):
-    """Why somebody with this history is shown an item."""
+class WhyForHistory(_Newcomer, _Why):
+    """Why somebody with this history and taste is shown an item."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"history": [OTHER], "item": ITEM}})
-    history: Ids
 
 
 class Pairs(Asked):
@@ -77,6 +92,35 @@ class Pairs(Asked):
     model_config = ConfigDict(json_schema_extra={"example": {"users": [USER], "items": [ITEM, OTHER]}})
     users: Ids
     items: Ids
+
+
+class NewItem(Asked):
+    """An item the shop does not have yet; either part may be missing.
+
+    text: what the encoder reads of an item, else its title. attributes: relation and ids.
+    """
+
+    text: str = Field("", max_length=10_000)
+    attributes: Attributes = {}
+
+
+NewItems = Annotated[list[NewItem], Field(min_length=1, max_length=MOST)]
+NEW: list[JsonValue] = [{"text": "RED RETROSPOT EGG CUP"}]
+
+
+class NewForUsers(Asked):
+    """Every user with every new item."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"users": [USER], "items": NEW}})
+    users: Ids
+    items: NewItems
+
+
+class NewForHistory(_Newcomer):
+    """Somebody never seen with every new item; a history or a taste is needed."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "items": NEW}})
+    items: NewItems
 
 
 class Search(Asked):
@@ -104,6 +148,7 @@ class Told(Asked):
     kind: Kind
     at: AwareDatetime | None = Field(None, description="When, with its offset from UTC; default: now.")
     quantity: float = Field(1.0, gt=0, le=1e9)
+    recommendation: str | None = Field(None, max_length=64, description="`recommendation` of the list that led here.")
     version: str | None = Field(None, max_length=64, description="`version` of the answer that led here.")
     place: int | None = Field(None, ge=1, le=10_000, description="Place in that list, 1 is the best.")
 
@@ -121,7 +166,14 @@ class Feedback(Asked):
         json_schema_extra={
             "example": {
                 "events": [
-                    {"id": "order-5531/1", "user": USER, "item": ITEM, "kind": "purchase", "at": "2026-11-24T10:00:00Z"}
+                    {"id": "s-77/1", "user": USER, "item": ITEM, "kind": "shown", "recommendation": "9f2c", "place": 1},
+                    {
+                        "id": "order-5531/1",
+                        "user": USER,
+                        "item": ITEM,
+                        "kind": "purchase",
+                        "at": "2026-11-24T10:00:00Z",
+                    },
                 ]
             }
         }
@@ -139,8 +191,10 @@ class Place(BaseModel):
 
 
 class Listed(BaseModel):
-    """A list, best first. user: null when a history was asked about."""
+    """A list, best first. recommendation: its id, for the events it leads to. user: null when a history was asked
+    about."""
 
+    recommendation: str = Field(default_factory=lambda: secrets.token_hex(8))
     user: str | None
     items: list[Place]
 
@@ -153,9 +207,10 @@ class Lists(BaseModel):
 
 
 class Similar(BaseModel):
-    """Best first."""
+    """Best first. recommendation: the list's id, for the events it leads to."""
 
     version: str
+    recommendation: str = Field(default_factory=lambda: secrets.token_hex(8))
     items: list[Place]
 
 
@@ -206,7 +261,7 @@ class Why(BaseModel):
 
 
 class Scores(BaseModel):
-    """scores[u][i]: of user u for item i, in the order asked."""
+    """scores[u][i]: of user u for item i, in the order asked; one row for somebody never seen."""
 
     version: str
     scores: list[list[float]]

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from starlette.testclient import TestClient
 
 from catalograph.config import ServeSection
-from catalograph.scoring import versions
+from catalograph.scoring import bundle, versions
 from catalograph.service.app import create_app
 from catalograph.service.settings import Serving
 
@@ -35,14 +35,21 @@ def copy_of(build: Path, to: Path) -> Path:
     return to
 
 
-def publish_again(build: Path, spoil: Callable[[Path], None] | None = None):
-    """Publish the served bundle under the next number, its arrays spoilt if so asked; returns its name."""
+def publish_again(build: Path, spoil: Callable[[Path], None] | None = None, *, signed: bool = False):
+    """Publish the served bundle under the next number, its arrays spoilt if so asked; returns its name.
+
+    signed: by somebody who wrote the spoilt arrays on purpose, so that the manifest's digests fit them.
+    """
     now = versions.published(build)
     digest = now.name.partition("-")[2]
     place = now.with_name(f"{max(int(other.name[:4]) for other in now.parent.iterdir()) + 1:04}-{digest}")
     shutil.copytree(now, place)
     if spoil is not None:
         spoil(place / "model.safetensors")
+    if signed:
+        manifest = json.loads((place / bundle.MANIFEST).read_text("utf-8"))
+        manifest["files"] = bundle.digests(place)
+        (place / bundle.MANIFEST).write_text(json.dumps(manifest), "utf-8")
     versions.publish(place)
     return place.name
 
@@ -50,6 +57,13 @@ def publish_again(build: Path, spoil: Callable[[Path], None] | None = None):
 def torn(file: Path) -> None:
     """Only the first half was written."""
     os.truncate(file, file.stat().st_size // 2)
+
+
+def flipped(file: Path) -> None:
+    """One bit of the last array is another."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
 
 
 def of_nonsense(file: Path) -> None:

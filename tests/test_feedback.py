@@ -32,6 +32,18 @@ def test_an_id_counts_once_and_the_first_stays(tmp_path):
     assert ids(tmp_path, after=table["number"][1].as_py()) == ["c"]
 
 
+def test_a_file_of_before_there_were_ids_of_lists_is_read_and_goes_on(tmp_path):
+    FeedbackLog(tmp_path).close()
+    with sqlite3.connect(tmp_path / FILE) as older:
+        older.execute("ALTER TABLE events DROP COLUMN recommendation")
+        older.execute("INSERT INTO events (received, id, user, item, kind, at) VALUES (1, 'a', 'u', 'i', 'click', 1)")
+    assert read_feedback(tmp_path)["recommendation"].to_pylist() == [None]
+    log = FeedbackLog(tmp_path)
+    assert log.append([[event("b", recommendation="l1")]]) == [1]
+    log.close()
+    assert read_feedback(tmp_path)["recommendation"].to_pylist() == [None, "l1"]
+
+
 def test_nothing_of_a_refused_batch_is_kept(tmp_path):
     log = FeedbackLog(tmp_path)
     with pytest.raises(DataError, match="not kept"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import http.client
 import json
 import logging
@@ -14,15 +15,20 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
+import psutil
+import pyarrow as pa
 import pytest
-from serving import client, copy_of, eventually, lines, of_nonsense, process, publish_again, torn
+from serving import client, copy_of, eventually, flipped, lines, of_nonsense, process, publish_again, torn
 
 from catalograph import Recommender
 from catalograph.cli import main
 from catalograph.errors import ConfigError
 from catalograph.loaders.feedback import FILE, read_feedback
+from catalograph.service import desk, wire
 from catalograph.service.gather import BusyError, Crew, Gatherer
 from catalograph.service.keys import VARIABLE, add_key, load_keys
+from catalograph.service.shelf import Edition
 from catalograph.service.telemetry import JsonLines
 
 QUESTIONS = {
@@ -30,6 +36,7 @@ QUESTIONS = {
     "/similar": {"item": "i01"},
     "/explain": {"user": "u01", "item": "i01"},
     "/score": {"users": ["u01"], "items": ["i01"]},
+    "/score_new": {"users": ["u01"], "items": [{"text": "a mug"}]},
     "/search": {"what": "items", "text": "mug"},
     "/history": {"user": "u01"},
 }
@@ -83,7 +90,7 @@ def test_the_other_questions_answer_as_python_does(service, shop):
             ends = path["nodes"][0], path["nodes"][1], path["nodes"][-1]
             assert ends == ("u05", shop.title(path["because"]), shop.title(best))
             drawn = [(path["nodes"][s["source"]], s["relation"], path["nodes"][s["target"]]) for s in path["steps"]]
-            titled = {id_: shop.title(id_) for id_ in (path["because"], best)}
+            titled = {id_: shop.title(id_) for id_ in shop.bundle.items["id"].to_pylist()}
             assert drawn == [(titled.get(a, a), r, titled.get(b, b)) for a, r, b in expected.triples]
             assert (path["cypher"], path["parameters"]) == (expected.cypher, expected.parameters)
     why = service.post("/explain", json={"history": ["i04"], "item": best}).json()
@@ -92,6 +99,42 @@ def test_the_other_questions_answer_as_python_does(service, shop):
     had = [found["id"] for found in service.post("/history", json={"user": "u05"}).json()["found"]]
     assert had == shop.history("u05")
     assert set(had).isdisjoint(r.item for r in shop.recommend(["u05"], 20)[0])
+
+
+def test_wishes_tastes_and_new_items_answer_as_python_does(service, shop):
+    wish = {"k": 6, "diversify": 0.4, "cap": {"IN_CATEGORY": 2}}
+    taste = {"IN_CATEGORY": ["Shop > Toys"]}
+
+    def items(path, body):
+        said = service.post(path, json=body | wish).json()
+        return [place["item"] for place in (said["lists"][0] if "lists" in said else said)["items"]]
+
+    def of(best):
+        return [r.item for r in best]
+
+    assert items("/recommend", {"users": ["u02"]}) == of(shop.recommend(["u02"], **wish)[0])
+    assert of(shop.recommend(["u02"], **wish)[0]) != of(shop.recommend(["u02"], 6)[0])
+    for_taste = shop.recommend_for(["i04"], features=taste, **wish)
+    assert items("/recommend", {"history": ["i04"], "features": taste}) == of(for_taste)
+    assert items("/recommend", {}) == of(shop.recommend_for(**wish))
+    assert items("/similar", {"item": "i01"}) == of(shop.similar("i01", **wish))
+    why = service.post("/explain", json={"features": taste, "item": "i02"}).json()
+    assert why["score"] == pytest.approx(shop.explain_for([], "i02", features=taste).score, abs=1e-5)
+    new = [{"text": "Toys number 99", "attributes": taste}, {"text": "Lamps number 7"}, {"attributes": taste}]
+    for who in ({"users": ["u02", "u01"]}, {"history": ["i04"], "features": taste}):
+        said = service.post("/score_new", json=who | {"items": new}).json()["scores"]
+        np.testing.assert_allclose(said, shop.score_new(new, **who), atol=1e-5)
+
+
+def test_a_customer_with_the_id_of_an_item_keeps_it_on_a_path(shop):
+    users = pa.table({"id": [f"i{n:02}" for n in range(len(shop.bundle.users))]})
+    named_alike = Recommender(dataclasses.replace(shop.bundle, users=users), None)
+    best = named_alike.recommend(["i05"], 1)[0][0].item
+    why = desk.explain(Edition("1", named_alike, None, None), wire.WhyForUser(user="i05", item=best))
+    assert why.paths
+    for path in why.paths:
+        assert path.nodes[:2] == ["i05", shop.title(path.because)]
+        assert (path.steps[0].source, path.steps[0].target) == (0, 1)
 
 
 def test_histories_are_told_oldest_first(service, shop):
@@ -131,6 +174,15 @@ def test_search_finds_every_word_and_whole_ids_first(service):
         ("/recommend", {"users": ["u01"] * 101}, 422, "at most 100"),
         ("/recommend", {"users": []}, 422, "at least 1"),
         ("/recommend", {"users": ["u01"], "history": ["i01"]}, 422, "not permitted"),
+        ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORI": 1}}, 422, "did you mean 'IN_CATEGORY'"),
+        ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORY": 0}}, 422, "greater than or equal to 1"),
+        ("/recommend", {"users": ["u01"], "diversify": 1.5}, 422, "less than or equal to 1"),
+        ("/recommend", {"features": {"IN_CATEGORY": ["Hats"]}}, 404, "no item has 'Hats' as IN_CATEGORY"),
+        ("/recommend", {"features": {"WORN_ON": ["head"]}}, 422, "no relation 'WORN_ON'"),
+        ("/score_new", {"items": [{"text": "a"}]}, 422, "either users or a history"),
+        ("/score_new", {"users": ["u01"], "items": [{"title": "a"}]}, 422, "body.NewForUsers.items.0.title"),
+        ("/recommend", {"history": ["i01"], "k": 0}, 422, "body.ForHistory.k"),
+        ("/explain", {"history": [""], "item": "i01"}, 422, "body.WhyForHistory.history.0"),
         ("/similar", {"item": "\ud800"}, 422, "item"),
         ("/similar", {"item": "i01", "\ud800": 1}, 422, "unicode"),
         ("/similar", {"item": "i01", "k": float("nan")}, 422, "k"),
@@ -153,10 +205,10 @@ def test_concurrent_questions_share_calls_and_get_their_own_answers(service, sho
     calls = []
     original = Recommender.recommend
 
-    def counted(self, users, k=10, where=None):
+    def counted(self, users, k=10, where=None, **wishes):
         calls.append(len(users))
         time.sleep(0.05)  # others come meanwhile
-        return original(self, users, k, where)
+        return original(self, users, k, where, **wishes)
 
     monkeypatch.setattr(Recommender, "recommend", counted)
     asked = [(f"u{n:02}", 3 + n % 5, ["price < 12", None][n % 2]) for n in range(24)]
@@ -338,7 +390,7 @@ def test_limits_of_body_rate_and_time(build, monkeypatch):
         time.sleep(0.6)
         assert asking.post("/history", json={"user": "u01"}).status_code == 200
     with client(build, timeout_s=0.1) as asking:
-        monkeypatch.setattr(Recommender, "recommend", lambda *_: time.sleep(0.5))
+        monkeypatch.setattr(Recommender, "recommend", lambda *_, **__: time.sleep(0.5))
         answer = asking.post("/recommend", json={"users": ["u01"]})
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
@@ -352,6 +404,8 @@ def test_an_error_of_ours_is_told_without_its_insides(build, monkeypatch, caplog
         answer = asking.post("/similar", json={"item": "i01"})
     assert answer.status_code == 500
     assert "secret" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-request-id"] in answer.json()["detail"]
     told = [JsonLines().format(record) for record in caplog.records if record.exc_info]
     assert json.loads(told[0])["error"] == "RuntimeError"
     assert "secret" not in told[0]
@@ -421,7 +475,7 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             second = publish_again(build)
             eventually(lambda: asking.get("/ready").json()["version"] == second)
             for n, spoil in enumerate((torn, of_nonsense), 1):
-                publish_again(build, spoil)
+                publish_again(build, spoil, signed=True)
                 eventually(lambda n=n: refusals(asking) == before + n)
                 (build / "current").write_text(second + "\n", "utf-8")
             (build / "current").write_text("0099-nowhere\n", "utf-8")
@@ -430,6 +484,8 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             (build / "current").write_text(second + "\n", "utf-8")
             third = publish_again(build)
             eventually(lambda: asking.get("/ready").json()["version"] == third)
+            publish_again(build, flipped)
+            eventually(lambda: refusals(asking) == before + 4)
         finally:
             going = False
         for one in asked:
@@ -460,6 +516,24 @@ def test_the_command_serves_with_workers_and_stops_when_told(built, build):
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
         assert all("event" in line for line in log())
+
+
+@pytest.mark.slow
+def test_figures_forget_a_worker_that_was_killed(built, build):
+    with process(built[0], "--out", build, "--without-keys", "--workers", "2") as (running, address, _):
+
+        def served():
+            with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
+                found = re.search(r"^catalograph_bundle_number (.*)", answer.read().decode(), re.MULTILINE)
+            return float(found[1]) if found else 0.0
+
+        eventually(lambda: served() == 1)
+        workers = [
+            child for child in psutil.Process(running.pid).children() if "spawn_main" in " ".join(child.cmdline())
+        ]
+        workers[0].kill()
+        number = float(publish_again(build)[:4])
+        eventually(lambda: served() == number, 60)
 
 
 @pytest.mark.slow
@@ -500,11 +574,13 @@ def test_the_command_refuses_in_one_line(built, build, capsys, monkeypatch, opti
     assert told in line
 
 
-def test_the_command_refuses_what_is_not_published_or_torn(built, build, capsys):
-    publish_again(build, torn)
-    for folder, told in ((build, "incomplete"), (build / "bundles", "nothing is published")):
-        assert main(["serve", str(built[0]), "--out", str(folder), "--without-keys"]) == 2
-        assert told in capsys.readouterr().err
+@pytest.mark.parametrize("command", [["serve", "--without-keys"], ["doctor"], ["recommend", "--user", "u01"]])
+def test_the_commands_refuse_what_is_not_published_torn_or_changed(built, build, capsys, command):
+    for spoil in (torn, flipped):
+        publish_again(build, spoil)
+        for folder, told in ((build, "model.safetensors is not what was"), (build / "bundles", "nothing is published")):
+            assert main([command[0], str(built[0]), "--out", str(folder), *command[1:]]) == 2
+            assert told in capsys.readouterr().err
 
 
 def test_without_the_extra_it_is_named(built, build, capsys, monkeypatch):

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from catalograph.config import SplitSection
+from catalograph.errors import ConfigError
 from catalograph.gnn.walks import directed, followers, shared_context
 from catalograph.kg.log import InteractionLog
-from catalograph.scoring import factors
+from catalograph.scoring import factors, product
 from catalograph.scoring.evidence import DAY_MS, Evidence, Relation, histories_of
-from catalograph.scoring.families import all_terms
+from catalograph.scoring.families import all_terms, check_names, names_of
 from catalograph.scoring.folds import fold_of, training_folds
+from catalograph.scoring.pool import in_batches
 from catalograph.scoring.profiles import profiles_of
 from catalograph.scoring.terms import dense
 
@@ -91,6 +94,49 @@ def test_every_term_scores_some_items_as_it_scores_all(timed):
     assert len({term.name for term in terms}) == len(terms) > 8
     for term, values in zip(terms, everything, strict=True):
         np.testing.assert_allclose(term.at(rows, some), values[:, some], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_every_term_can_be_left_out_by_its_name_and_its_family(timed):
+    evidence = evidence_of(log_of(timed=timed), 90.0 if timed else None)
+    terms = all_terms(evidence)
+    for term in terms:
+        check_names(names_of(term), ["IN"])
+    for name in ("fresh_walk_45d.uniform", "share:IN", "text") if timed else ("share:IN.uniform", "ease", "low_pass"):
+        left = {term.name for term in all_terms(evidence, [name])}
+        gone = {term.name for term in terms} - left
+        assert name in {part for term in terms if term.name in gone for part in names_of(term)}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("eese", "did you mean 'ease'"),
+        ("share:INN", "did you mean 'share:IN'"),
+        ("ease.unifrom", "ease"),
+        ("", "known"),
+    ],
+)
+def test_a_name_that_leaves_nothing_out_is_refused(name, told):
+    with pytest.raises(ConfigError, match=f"no term or family '{name}'.*{told}"):
+        check_names(["text", name], ["IN"])
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_rows_times_weights_are_the_dense_product_whoever_computes_it(fast, monkeypatch):
+    monkeypatch.setattr(product, "FAST", fast and product.FAST)
+    random = np.random.default_rng(0)
+    rows = sp.random_array((3, 50), density=0.1, format="csr", dtype=np.float32, random_state=random)
+    weights = sp.random_array((50, 70), density=0.2, format="csr", dtype=np.float32, random_state=random)
+    out = np.full((3, 70), np.nan, np.float32)
+    product.multiply(product.as_operand(sp.csr_matrix(rows)), product.as_operand(sp.csr_matrix(weights)), out)
+    np.testing.assert_allclose(out, rows.toarray() @ weights.toarray(), rtol=1e-5, atol=1e-7)
+
+
+def test_batches_in_threads_leave_the_callers_threads_alone():
+    before = torch.get_num_threads()
+    assert list(in_batches(np.arange(5), lambda _: torch.get_num_threads(), size=2)) == [1, 1, 1]
+    assert torch.get_num_threads() == before
 
 
 def test_the_reasons_of_a_term_add_up_to_its_score():
