@@ -98,6 +98,41 @@ def text_neighbours(text: np.ndarray, *, keep: int = 100) -> sp.csr_matrix:
     return sp.csr_matrix((values, (row, near.ravel())), shape=(n_items, n_items))
 
 
+def renewed_neighbours(text: np.ndarray, before: sp.csr_matrix, new: np.ndarray, *, keep: int = 100) -> sp.csr_matrix:
+    """:func:`text_neighbours` where only the texts of bool [item] `new` are others than `before` was made from.
+
+    before: sparse [item, item] in the rows of now, without retired items. A row whose neighbours all stayed can only
+    gain a new text; the others are searched again.
+    """
+    n_items = len(text)
+    size = min(keep, n_items - 1)
+    entries = np.diff(before.indptr)
+    stale = new | (entries < size) | (np.bincount(_rows_of(before), new[before.indices], minlength=n_items) > 0)
+    fresh, kept = np.flatnonzero(new), np.flatnonzero(~stale)
+    itself = sp.csr_matrix(sp.eye_array(n_items, format="csr", dtype=np.float32))
+    again = np.flatnonzero(stale)
+    near, cosine = search(text[again], text, size, itself[again])
+    values = [np.maximum(cosine, 0).ravel() ** NEAR_POWER]
+    rows, columns = [np.repeat(again, near.shape[1])], [near.ravel()]
+    if len(kept):
+        old = before[kept]
+        all_columns = np.concatenate(
+            [old.indices.reshape(len(kept), size), np.broadcast_to(fresh, (len(kept), len(fresh)))], 1
+        )
+        closeness = np.maximum(text[kept] @ text[fresh].T, 0) ** NEAR_POWER
+        all_values = np.concatenate([old.data.reshape(len(kept), size), closeness], 1)
+        order = np.lexsort((all_columns, -all_values), axis=1)[:, :size]
+        rows.append(np.repeat(kept, size))
+        columns.append(np.take_along_axis(all_columns, order, 1).ravel())
+        values.append(np.take_along_axis(all_values, order, 1).ravel())
+    entries_ = (np.concatenate(values).astype(np.float32), (np.concatenate(rows), np.concatenate(columns)))
+    return sp.csr_matrix(entries_, shape=(n_items, n_items))
+
+
+def _rows_of(matrix: sp.csr_matrix) -> np.ndarray:
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
 def largest(weights: np.ndarray, keep: int = 500) -> sp.csr_matrix:
     """A dense [item, item] matrix as sparse rows of its `keep` entries of largest magnitude."""
     if weights.shape[1] <= keep:

@@ -16,7 +16,7 @@ from ..kg.log import InteractionLog
 from .boosted import BoostedHead
 from .cold import learn_cold
 from .context import Context, item_features, user_features
-from .evidence import Evidence, Histories, Relation, histories_of
+from .evidence import Evidence, Histories, Known, Relation, histories_of
 from .families import all_terms
 from .folds import Fold, end_of, training_folds
 from .head import ENSEMBLE, Head, Sample, fit_head, rank_pool
@@ -26,7 +26,7 @@ from .profiles import profiles_of
 from .terms import Term
 
 if TYPE_CHECKING:
-    from ..gnn.train import RelationVectors
+    from ..gnn.train import RelationVectors, Weights
 
 Say = Callable[[str], None]
 STOP_USERS = 1_000  # whose answers say when to stop training relation vectors
@@ -38,9 +38,7 @@ Answers = tuple[np.ndarray, np.ndarray]  # users and items, int64 [n] each: pair
 class LearnVectors(Protocol):
     """Fits relation vectors on a log of training events, or returns None when the shop wants none."""
 
-    def __call__(
-        self, seen: InteractionLog, valid: Answers | None, start: RelationVectors | None
-    ) -> RelationVectors | None:
+    def __call__(self, seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
         """Fit on `seen`; `valid` stops the training, `start` brings the weights of an earlier cut."""
         ...
 
@@ -130,9 +128,15 @@ class Model:
         return self.head.contributions(values, Context(scorable.features(users, everywhere), peaks))
 
 
-def evidence_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn: RelationVectors | None) -> Evidence:
+def evidence_at(
+    given: Ingredients,
+    seen: InteractionLog,
+    now: float | None,
+    gnn: RelationVectors | None,
+    known: Known | None = None,
+) -> Evidence:
     """The evidence of one cut."""
-    return Evidence(seen, histories_of(seen), given.relations, given.text, now, gnn)
+    return Evidence(seen, histories_of(seen), given.relations, given.text, now, gnn, known)
 
 
 def candidates(given: Ingredients, seen: InteractionLog) -> np.ndarray:
@@ -142,9 +146,15 @@ def candidates(given: Ingredients, seen: InteractionLog) -> np.ndarray:
     return np.bincount(seen.item, minlength=seen.n_items) > 0
 
 
-def scorable_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn: RelationVectors | None) -> Scorable:
-    """Terms and profiles fitted on the events up to one cut."""
-    evidence = evidence_at(given, seen, now, gnn)
+def scorable_at(
+    given: Ingredients,
+    seen: InteractionLog,
+    now: float | None,
+    gnn: RelationVectors | None,
+    known: Known | None = None,
+) -> Scorable:
+    """Terms and profiles fitted on the events up to one cut; `known` needs no fitting."""
+    evidence = evidence_at(given, seen, now, gnn, known)
     terms = all_terms(evidence, given.config.model.off)
     profiles = profiles_of(evidence.histories, None if gnn is None else gnn.decay)
     return Scorable(
@@ -268,7 +278,7 @@ def rebuilt(
     blend: np.ndarray,
     cold: np.ndarray,
     head: Head | BoostedHead,
-    start: RelationVectors | None,
+    start: Weights | None,
     report: dict[str, Any],
 ) -> Model:
     """The same blends and head over terms computed from every event of the log."""
