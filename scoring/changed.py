@@ -15,7 +15,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from ..config import ShopConfig
-from ..encoders.node_text import compose
+from ..encoders.node_text import joined, parts_of
 from ..errors import DataError
 from ..gnn.train import RelationVectors, propagate
 from ..kg.log import InteractionLog, positives
@@ -27,7 +27,7 @@ from ..loaders.load import plain_arrow
 from .bundle import LOG_COLUMNS, Bundle, StoredVectors
 from .evidence import Known, relations_of
 from .folds import end_of
-from .knowledge import Kinds, snapshot_of, with_relations
+from .knowledge import Kinds, rows_of, snapshot_of, with_relations
 from .model import Ingredients, Model, scorable_at
 from .terms import ItemItem, LowRank, Term, family
 
@@ -138,8 +138,8 @@ def _edges(bundle: Bundle, net: Net, batch: Batch, store: GraphStore, ids: IdMap
             named = named.with_columns(name=pl.coalesce("name", "target"))
             frame = pl.concat([frame, named.select(frame.columns)])
     frame = _renamed(frame, batch)
-    row = pl.Series(ids.rows(frame["source"].to_list()), dtype=pl.Int64)
-    frame = frame.with_columns(source=row).sort("relation", "label", "source", "target")
+    row = rows_of(ids, frame["source"].to_arrow())
+    frame = frame.with_columns(source=pl.Series(row)).sort("relation", "label", "source", "target")
     table = plain_arrow(frame)
     for name in ("relation", "label"):
         place = table.column_names.index(name)
@@ -179,14 +179,14 @@ def _text(
     if bundle.text is None:
         return None, new
     fields = config.encoder.text or ((config.items.title,) if config.items.title else ())
-    texts, earlier = compose(after, label, fields), compose(before, label, fields)
-    vectors = np.zeros((len(texts), bundle.text.shape[1]), np.float32)
-    for old, row in enumerate(rows.tolist()):
-        if row >= 0 and texts[row] == earlier[old]:
-            vectors[row], new[row] = bundle.text[old], False
+    parts, earlier = parts_of(after, label, fields), parts_of(before, label, fields)
+    new[[row for old, row in enumerate(rows.tolist()) if row >= 0 and parts[row] == earlier[old]]] = False
+    vectors = _moved_rows(bundle.text, rows, len(new))
     dirty = np.flatnonzero(new)
-    if any(texts[row].strip() for row in dirty):
-        found = encode([texts[row] for row in dirty])
+    vectors[dirty] = 0
+    texts = [joined(parts[row]) for row in dirty]
+    if any(texts):
+        found = encode(texts)
         if found.shape[1] != vectors.shape[1]:
             raise DataError("the shop's items had no texts before this change; rebuild it to learn from them")
         vectors[dirty] = found

@@ -79,6 +79,13 @@ def _some(edges: pa.Table, relation: str, labels: Sequence[str]) -> pa.Table:
     return edges.filter(wanted)
 
 
+def rows_of(ids: IdMap, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """int64 [n]: the rows of known ids, many at once."""
+    values = pa.array(ids.ids, pa.string())
+    found = pc.index_in(pc.cast(column, pa.string()), value_set=values)
+    return np.asarray(pc.cast(found, pa.int64()).to_numpy(zero_copy_only=False))
+
+
 def snapshot_of(items: pa.Table, edges: pa.Table, kinds: Kinds, label: str) -> Snapshot:
     """The items with their texts, and what they lead to with its names: all that texts, walks and layers read.
 
@@ -92,12 +99,13 @@ def snapshot_of(items: pa.Table, edges: pa.Table, kinds: Kinds, label: str) -> S
     parts = {kind: _some(edges, kind[0], [kind[1]]) for kind in kinds}
     for other in {other for _, other in kinds if other != label}:
         told = pa.concat_tables([part.select(["target", "name"]) for (_, to), part in parts.items() if to == other])
-        names = dict(zip(told["target"].to_pylist(), told["name"].to_pylist(), strict=True))
+        told = told.group_by("target").aggregate([("name", "max")])  # a node has one name, whatever leads to it
+        names = dict(zip(told["target"].to_pylist(), told["name_max"].to_pylist(), strict=True))
         ids[other] = IdMap(other, names)
         data[other].num_nodes = len(names)
         data[other]["name"] = [names[id_] for id_ in ids[other].ids]
     for (relation, other), part in parts.items():
-        index = np.stack([part["source"].to_numpy(), ids[other].rows(part["target"].to_pylist())])
+        index = np.stack([part["source"].to_numpy(), rows_of(ids[other], part["target"])])
         found = torch.from_numpy(index[:, np.lexsort(index[::-1])])
         data[label, relation, other].edge_index = found
         data[other, REVERSE + relation, label].edge_index = found.flip(0)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,18 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shops import SHOP, make_shop
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from same_weights import rebuilt_with_weights
+
 from catalograph import Changes, Recommender
 from catalograph.cli import main
 from catalograph.durable import alone
 from catalograph.errors import ArtifactError, DataError, StoreError
-from catalograph.gnn.train import propagate
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.stores import open_store
 from catalograph.loaders.feedback import Event, FeedbackLog
-from catalograph.pipeline import build_world, bundle_of, open_workshop, rebuild
+from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import bundle as bundles
 from catalograph.scoring import versions
-from catalograph.scoring.model import rebuilt
 
 FIXED_BANDS = SHOP.replace("bands = 3", "bands = [5, 12]")  # quantiles would move with every new price
 RELATED = """
@@ -66,23 +68,7 @@ def graph_of(out):
 
 def with_fixed_weights(before, toml, folder):
     """The bundle a rebuild of these files makes when nothing is learned: weights and vectors are those of `before`."""
-    shop, stored = before
-    workshop = open_workshop(toml, out=folder, device="cpu")
-    world = build_world(workshop)
-    label = world.catalogue.item_label
-    old = {id_: row for row, id_ in enumerate(shop.items["id"].to_pylist())}
-    rows = np.array([old.get(id_, -1) for id_ in world.snapshot.ids[label].ids])
-
-    def learn(seen, valid, start):
-        section, derived = workshop.config.gnn, world.catalogue.derived
-        return propagate(
-            world.snapshot.data, label, seen, world.given.text, section, exclude=derived, trained=stored, rows=rows
-        )
-
-    model = rebuilt(
-        replace(world.given, learn_vectors=learn), shop.model.blend, shop.model.cold, shop.model.head, None, {}
-    )
-    return bundle_of(workshop, world, model, "")
+    return rebuilt_with_weights(open_workshop(toml, out=folder, device="cpu"), *before)
 
 
 def assert_equal(one, other):
