@@ -103,6 +103,7 @@ def rebuild(
     drop_updates: Annotated[
         bool, typer.Option("--drop-updates", help="Forget what `update` took in: the files have it by now.")
     ] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="Go on from the weights of the published version.")] = False,
     offline_import: Annotated[
         Path | None,
         typer.Option("--offline-import", metavar="DIR", help="Only write the graph as files for neo4j-admin."),
@@ -113,7 +114,15 @@ def rebuild(
     from .pipeline import rebuild as run  # noqa: PLC0415
 
     workshop = _workshop(
-        shop, data=data, store=store, out=out, device=device, seed=seed, full=full, drop_updates=drop_updates
+        shop,
+        data=data,
+        store=store,
+        out=out,
+        device=device,
+        seed=seed,
+        full=full,
+        drop_updates=drop_updates,
+        warm=warm,
     )
     if offline_import is not None:
         prepare_import(workshop, offline_import)

@@ -28,12 +28,12 @@ from .encoders.finetune import tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ConfigError, DataError, StoreError, did_you_mean
+from .errors import ArtifactError, ConfigError, DataError, StoreError, did_you_mean
 from .gnn.train import RelationVectors, Weights, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
 from .kg.replay import replayed
-from .kg.snapshot import Snapshot
+from .kg.snapshot import IdMap, Snapshot
 from .kg.sources import check_apart, open_source
 from .kg.store import GraphStore
 from .kg.stores import open_store
@@ -44,6 +44,7 @@ from .scoring import bundle as bundles
 from .scoring import versions
 from .scoring.ablation import compared, graphs
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
+from .scoring.drift import drift
 from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import Relation, relations_of
 from .scoring.facts import facts_of
@@ -53,6 +54,7 @@ from .scoring.lessons import lessons_of
 from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
 from .scoring.report import render
 from .scoring.update import settle, settle_alone
+from .scoring.warm import Warm, warm_of
 
 Say = Callable[[str], None]
 PARTS = ("train", "valid", "test")
@@ -69,6 +71,7 @@ class Workshop:
     seed: int = 0
     full: bool = False
     drop_updates: bool = False
+    warm: bool = False
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
 
@@ -97,6 +100,7 @@ def open_workshop(
     seed: int = 0,
     full: bool = False,
     drop_updates: bool = False,
+    warm: bool = False,
     say: Say = lambda _: None,
 ) -> Workshop:
     """The workshop of a shop.toml; `out` defaults to build/<shop> in the current folder."""
@@ -109,7 +113,7 @@ def open_workshop(
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
     url = store or f"ladybug:{folder / 'graph.lbug'}"
     check_apart(config, url)
-    workshop = Workshop(config, folder, url, chosen, seed, full, drop_updates, say)
+    workshop = Workshop(config, folder, url, chosen, seed, full, drop_updates, warm, say)
     if workshop.stages.is_file() and not full:
         try:
             workshop.done = json.loads(workshop.stages.read_text(encoding="utf-8"))
@@ -168,6 +172,9 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         result = _evaluated(world, model, baselines=False, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
         workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+    if model.report.get("kept"):
+        metrics["kept"] = model.report["kept"]
+    metrics |= _drifted(workshop, place)
     versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
@@ -219,7 +226,8 @@ def _inputs(workshop: Workshop) -> tuple[str, str]:
     updates = [batch.text() for batch in workshop.updates]
     graph = _digest(tables, workshop.store_url, told, *updates)
     weights = resolve(workshop.config.encoder.model).digest
-    return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT)
+    started = ("warm",) if workshop.warm else ()
+    return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT, *started)
 
 
 @dataclass(frozen=True)
@@ -359,10 +367,41 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
     encoder = _tuned(workshop, catalogue, snapshot, train, relations)
     text = encoded(workshop, catalogue, snapshot, encoder)
-    given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
+    learn, warm = _learner(workshop, catalogue, snapshot, text), _warm(workshop, users, items)
+    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs, encoder)
+
+
+def _warm(workshop: Workshop, users: IdMap, items: IdMap) -> Warm | None:
+    """The weights of the published version, when learning is to go on from them."""
+    if not workshop.warm:
+        return None
+    place = versions.published(workshop.folder)
+    workshop.say(f"{'warm':<9} from version {place.name}")
+    return warm_of(*bundles.load(place), users, items)
+
+
+def _before(workshop: Workshop) -> bundles.Bundle | None:
+    """The published version, if there is one that can be read."""
+    try:
+        return bundles.load(versions.published(workshop.folder))[0]
+    except ArtifactError:
+        return None
+
+
+def _drifted(workshop: Workshop, place: Path) -> dict[str, Any]:
+    """How far the new version is from the one it replaces."""
+    before, start = _before(workshop), time.perf_counter()
+    if before is None:
+        return {}
+    found = drift(before, bundles.load(place)[0], workshop.config.evaluation.k)
+    told = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3f}" for name, value in found.items() if name != "users" and value
+    )
+    workshop.line("drift", f"of {found['users']:,} users: {told}", start)
+    return {"drift": found}
 
 
 def _tuned(

@@ -16,7 +16,7 @@ from ..config import GnnSection
 from ..errors import CatalographError, ConfigError
 from ..kg.log import InteractionLog
 from .embed import RelationVectors, Weights
-from .model import RelationalEncoder, graph_for_training, make_encoder
+from .model import START_GATE, RelationalEncoder, graph_for_training, make_encoder
 
 __all__ = ["RelationVectors", "Weights", "propagate", "train_relational"]
 
@@ -59,7 +59,7 @@ def train_relational(
         encoder = make_encoder(section.model, graph, item, section.dim, section.layers)
         ranker = _Ranker(encoder, graph.to(device), item, section).to(device)  # made on the CPU: one start everywhere
         if init is not None:
-            ranker.load_state_dict(init.state)
+            ranker.load_state_dict(_fitting(init, encoder, START_GATE))
         lessons = _Lessons(pairs, section, ordered)
         if not len(lessons):
             raise CatalographError("no user has two items to learn relation vectors from; set gnn.model = 'none'")
@@ -105,18 +105,38 @@ def propagate(
         graph = graph_for_training(data, item, text, exclude)
         encoder = RelationalEncoder(graph, item, section.dim, section.layers)
         ranker = _Ranker(encoder, graph, item, section)
+    trained = moved(trained, rows)
+    ranker.load_state_dict(_fitting(trained, encoder, -torch.inf))
+    ranker.eval()
+    found = _vectors(ranker, _distinct(log), log.ordered, trained.validation, whole=True)
+    return replace(found, state=trained.state, gated=trained.gated)
+
+
+def moved(trained: Weights, rows: np.ndarray) -> Weights:
+    """The weights with the free vectors of other items: rows int64 [item], -1 for a new one, which gets zeros.
+
+    Raises:
+        ConfigError: they are of a team's own module.
+    """
+    if "encoder.free" not in trained.state or not {"encoder.gates"} <= trained.state.keys():
+        raise ConfigError(
+            "the GNN is a module of your own, whose weights only fit the graph they were learned on; rebuild"
+        )
     free = trained.state["encoder.free"]
     kept = free.new_zeros(len(rows), free.size(1))
     kept[torch.from_numpy(rows >= 0)] = free[torch.from_numpy(rows[rows >= 0])]
-    gates = torch.full_like(encoder.gates, -torch.inf)
+    return Weights(state=trained.state | {"encoder.free": kept}, gated=trained.gated, validation=trained.validation)
+
+
+def _fitting(trained: Weights, encoder: nn.Module, missing: float) -> dict[str, Tensor]:
+    """The state with a gate for every relation of this graph; `missing` for those that had none in training."""
+    if not isinstance(encoder, RelationalEncoder):
+        return trained.state
+    gates = torch.full_like(encoder.gates, missing)
     for place, name in enumerate(encoder.relations):
         if name in trained.gated:
             gates[place] = trained.state["encoder.gates"][trained.gated.index(name)]
-    state = trained.state | {"encoder.free": kept}
-    ranker.load_state_dict(state | {"encoder.gates": gates})
-    ranker.eval()
-    found = _vectors(ranker, _distinct(log), log.ordered, trained.validation, whole=True)
-    return replace(found, state=state, gated=trained.gated)
+    return trained.state | {"encoder.gates": gates}
 
 
 class _Ranker(nn.Module):

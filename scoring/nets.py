@@ -133,7 +133,8 @@ class Mean(Parts):
 
     def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
         """float32 [user, item]."""
-        return torch.stack([member.scores(values, features, peak) for member in self._parts()]).mean(0)
+        return torch.stack([member.scores(values, features, peak) for member in self.parts()]).mean(0)
 
-    def _parts(self) -> list[Parts]:
+    def parts(self) -> list[Parts]:
+        """The networks the mean is of."""
         return [member for member in self.members if isinstance(member, Parts)]
