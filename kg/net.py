@@ -107,6 +107,7 @@ class _Netting:
         self._item, self._user = config.items.label, config.users.label
         self._known: dict[str, set[str]] = {}
         self._rows: dict[str, dict[str, Row]] = {}
+        self._linked: set[tuple[str, str]] = set()  # (label, id) at an end of an edge or event of this batch
 
     @singledispatchmethod
     def take(self, change: object) -> None:
@@ -179,6 +180,7 @@ class _Netting:
         else:
             self._add(self._item, change.item, "field 'item'")
         self._add(self._user, change.user, "field 'user'")
+        self._linked |= {(self._user, change.user), (self._item, change.item)}
         self.net.events.append(change)
 
     @take.register
@@ -187,7 +189,8 @@ class _Netting:
         self._must_be(self._item, change.item, "field 'item'")
         pair = change.user, change.item
         self.net.forgotten.add(pair)
-        self.net.events = [event for event in self.net.events if (event.user, event.item) != pair]
+        if {(self._user, change.user), (self._item, change.item)} <= self._linked:
+            self.net.events = [event for event in self.net.events if (event.user, event.item) != pair]
 
     def _upsert(self, label: str, id_: str, properties: Mapping[str, Any]) -> None:
         self._check_not_gone(label, id_, "field 'id'")
@@ -213,6 +216,8 @@ class _Netting:
             self._must_be(label, id_, "field 'id'")
         self.net.nodes[label].pop(id_, None)
         self.net.gone[label].add(id_)
+        if (label, id_) not in self._linked:
+            return
         for key, rows in self.net.edges.items():
             ends = [n for n, end in enumerate((key.source, key.target)) if end == label]
             for pair in [pair for pair in rows if any(pair[n] == id_ for n in ends)]:
@@ -223,6 +228,8 @@ class _Netting:
 
     def _empty(self, key: EdgeKey, source: str) -> None:
         self.net.emptied[key].add(source)
+        if (key.source, source) not in self._linked:
+            return
         for pair in [pair for pair in self.net.edges[key] if pair[0] == source]:
             del self.net.edges[key][pair]
 
@@ -237,6 +244,7 @@ class _Netting:
             self._must_be(key.target, other, where)
         else:
             self._add(key.target, other, where)
+        self._linked |= {(key.source, one), (key.target, other)}
         self.net.edges[key][one, other] = row
 
     def _edge(self, source: str | ch.End, relation: str, target: str | ch.End, where: str) -> tuple[EdgeKey, str, str]:

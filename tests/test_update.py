@@ -27,6 +27,7 @@ from catalograph.loaders.feedback import Event, FeedbackLog
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import bundle as bundles
 from catalograph.scoring import versions
+from catalograph.service.shelf import Shelf
 
 FIXED_BANDS = SHOP.replace("bands = 3", "bands = [5, 12]")  # quantiles would move with every new price
 RELATED = """
@@ -73,12 +74,10 @@ def with_fixed_weights(before, toml, folder):
 
 def assert_equal(one, other):
     """The same ids, and every score of every user for every item the same to 1e-5."""
-    assert one.items.drop_columns([c for c in one.items.column_names if c not in other.items.column_names]).equals(
-        other.items
-    )
+    assert one.items.equals(other.items)
     assert one.users.equals(other.users)
     assert one.edges.to_pylist() == other.edges.to_pylist()
-    for name in ("user", "item", "at", "quantity"):
+    for name in ("user", "item", "at", "position", "quantity", "label"):
         np.testing.assert_array_equal(getattr(one.log, name), getattr(other.log, name))
     np.testing.assert_array_equal(one.model.allowed, other.model.allowed)
     np.testing.assert_allclose(one.model.about_items, other.model.about_items, atol=1e-5)
@@ -360,3 +359,118 @@ def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
     assert Recommender.load(out).history("guest") == ["i05", "i07"]
     assert main([*update, "--kind", "purchse"]) == 2
     assert "did you mean 'purchase'" in capsys.readouterr().err
+
+
+def test_a_running_service_takes_the_new_version_up(shop):
+    shelf = Shelf(shop[1])
+    done = Recommender.load(shop[1]).update(Changes.of("monday", MONDAY))
+    shelf.refresh()
+    assert shelf.current.version == done.version
+    assert shelf.current.model.knows("i99")
+
+
+def test_neo4j_and_the_model_move_together(first, tmp_path, neo4j_url, monkeypatch, capsys):
+    toml, out = first[0], tmp_path / "build"
+    rebuild(open_workshop(toml, out=out, store=neo4j_url, device="cpu"))
+    embedded = tmp_path / "embedded"
+    shutil.copytree(first[1], embedded)
+    Recommender.load(embedded).update(Changes.of("monday", MONDAY))
+    file = tmp_path / "monday.jsonl"
+    file.write_text(Changes.of("monday", MONDAY).text())
+    update = ["update", str(toml), str(file), "--out", str(out), "--store", neo4j_url]
+    with monkeypatch.context() as broken:  # the process dies after the server has committed
+        broken.setattr("catalograph.scoring.versions.publish", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            main(update)
+    assert Recommender.load(out).knows("i99")
+    with closing(open_store(neo4j_url)) as store:
+        assert export_snapshot(store, held_out=True).digest == graph_of(embedded).digest
+    capsys.readouterr()
+    assert main(update) == 0
+    assert "known already" in capsys.readouterr().err
+
+
+SMALL = """
+[shop]
+name = "small"
+[gnn]
+dim = 4
+epochs = 1
+[model]
+pool_size = 10
+head = "linear"
+folds = 1
+[interactions]
+file = "events.csv"
+user = "user"
+item = "item"
+"""
+WITH_BRANDS = """
+[items]
+file = "items.csv"
+id = "item"
+[[attributes]]
+column = "brand"
+relation = "BY"
+label = "Brand"
+"""
+NEW = {"op": "upsert_item", "id": "n", "relations": {"BY": ["b1", "of its own"]}}
+
+
+def events(number):
+    """50 users, eight events each; the same draw for every shop."""
+    random = np.random.default_rng(0)
+    rows = [(f"u{u:02}", f"i{random.integers(15):02}", place) for u in range(50) for place in range(8)]
+    return [f"{user},{item}{number(place, random)}" for user, item, place in rows]
+
+
+@pytest.mark.parametrize(
+    ("settings", "header", "number", "changes"),
+    [
+        (
+            'position = "pos"\n[split]\nmethod = "last"\n',
+            "user,item,pos",
+            lambda place, _: f",{place}",
+            [
+                {"op": "interaction", "user": "u01", "item": "new"},
+                {"op": "interaction", "user": "u01", "item": "i05"},
+                {"op": "interaction", "user": "u02", "item": "i03", "position": 20},
+                {"op": "retire_item", "id": "i04"},
+            ],
+        ),
+        (
+            WITH_BRANDS,
+            "user,item",
+            lambda *_: "",
+            [
+                NEW,
+                {"op": "interaction", "user": "u01", "item": "n"},
+                {"op": "interaction", "user": "new", "item": "n"},
+                {"op": "retire_user", "id": "u09"},
+            ],
+        ),
+        (
+            'label = "label"\n[split]\nmethod = "column"\ncolumn = "part"\n' + WITH_BRANDS,
+            "user,item,label,part",
+            lambda place, random: f",{random.integers(2)},{'train' if place else 'test'}",
+            [
+                NEW,
+                {"op": "interaction", "user": "u01", "item": "n", "label": 1},
+                {"op": "interaction", "user": "u02", "item": "n", "label": 0},
+                {"op": "retire_item", "id": "i03"},
+            ],
+        ),
+    ],
+    ids=["positions and no item table", "no order", "labelled pairs"],
+)
+def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, number, changes):
+    toml, out = tmp_path / "shop.toml", tmp_path / "build"
+    toml.write_text(SMALL + settings)
+    (tmp_path / "events.csv").write_text("\n".join([header, *events(number)]) + "\n")
+    (tmp_path / "items.csv").write_text("item,brand\n" + "".join(f"i{n:02},b{n % 4}\n" for n in range(15)))
+    rebuild(open_workshop(toml, out=out, device="cpu"))
+    before = bundles.load(versions.published(out))
+    Recommender.load(out).update(Changes.of("1", changes))
+    after, updated = bundles.load(versions.published(out))[0], graph_of(out).digest
+    assert_equal(after, with_fixed_weights(before, toml, out))
+    assert graph_of(out).digest == updated
