@@ -474,3 +474,20 @@ def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, numb
     after, updated = bundles.load(versions.published(out))[0], graph_of(out).digest
     assert_equal(after, with_fixed_weights(before, toml, out))
     assert graph_of(out).digest == updated
+
+
+def test_hostile_ids_and_texts_are_data(shop):
+    made = Recommender.load(shop[1])
+    hostile = ["'}) DETACH DELETE n //", '`x` \\ "', "a\nb\u2028c", "🦊 {0}", "=cmd|' /C calc'!A0", "\x00 nul"]
+    changes = [{"op": "upsert_item", "id": id_, "properties": {"name": f"{id_} <b>"}} for id_ in hostile]
+    changes += [
+        {"op": "interaction", "user": id_, "item": id_, "at": 1_711_000_000_000 + n, "quantity": 1}
+        for n, id_ in enumerate(hostile)
+    ]
+    done = made.update(Changes.of("x' OR 1=1 //", changes))
+    assert made.update(Changes.of("x' OR 1=1 //", [])).version == done.version
+    told = [id_.strip() for id_ in hostile]
+    assert [made.history(id_) for id_ in told] == [[id_] for id_ in told]
+    assert set(told) <= set(graph_of(shop[1]).ids["Item"].ids)
+    assert len(graph_of(shop[1]).ids["Item"]) == 40 + len(hostile)
+    assert bundles.updates_in(versions.published(shop[1]))[0].changes[0].id == told[0]
