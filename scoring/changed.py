@@ -19,15 +19,16 @@ from ..encoders.node_text import joined, parts_of
 from ..errors import DataError
 from ..gnn.train import RelationVectors, propagate
 from ..kg.log import InteractionLog, positives
-from ..kg.net import Net
+from ..kg.net import ENDS, Net
 from ..kg.replay import frame_of, nodes_after
 from ..kg.snapshot import IdMap, Snapshot
 from ..kg.store import Batch, GraphStore
+from ..loaders.catalogue import EdgeKey
 from ..loaders.load import plain_arrow
 from .bundle import LOG_COLUMNS, Bundle, StoredVectors
 from .evidence import Known, relations_of
 from .folds import end_of
-from .knowledge import Kinds, rows_of, snapshot_of, with_relations
+from .knowledge import rows_of, snapshot_of, with_relations
 from .model import Ingredients, Model, scorable_at
 from .terms import ItemItem, LowRank, Term, family
 
@@ -67,7 +68,7 @@ def changed(
     """
     config = ShopConfig.model_validate(bundle.config)
     label, user_label = config.items.label, config.users.label
-    items = _sorted(nodes_after(_properties(bundle.items, bundle.kinds), label, batch))
+    items = _sorted(nodes_after(_properties(bundle.items), label, batch))
     users = _sorted(nodes_after(bundle.users, user_label, _ids_alone(batch, user_label)))
     ids = IdMap(label, items["id"].to_pylist()), IdMap(user_label, users["id"].to_pylist())
     train = positives(InteractionLog.of(plain_arrow(events.filter(pl.col("part") == "train")), ids[1], ids[0]))
@@ -95,7 +96,7 @@ def changed(
     )
 
 
-def _properties(items: pa.Table, kinds: Kinds) -> pa.Table:
+def _properties(items: pa.Table) -> pa.Table:
     """The items without the columns that their relations made."""
     return items.select([name for name in items.column_names if not pa.types.is_list(items[name].type)])
 
@@ -111,40 +112,56 @@ def _ids_alone(batch: Batch, label: str) -> Batch:
 
 
 def _edges(bundle: Bundle, net: Net, batch: Batch, store: GraphStore, ids: IdMap) -> pa.Table:
-    """The edges that leave items, after the changes."""
-    label = ids.node_type
-    frame = frame_of(bundle.edges).with_columns(pl.col("relation", "label").cast(pl.String))
-    source = frame_of(pa.table({"id": bundle.items["id"].take(bundle.edges["source"])}))["id"]
-    frame = frame.with_columns(source=source)
+    """The edges that leave items, after the changes; ids: the items of now."""
+    frame = frame_of(bundle.edges).with_columns(pl.col("relation", "label").cast(pl.String), source=_sources(bundle))
+    frame = frame.filter(~_leaves(net, batch, ids.node_type))
+    for key in batch.delete_edges.keys() | batch.edges.keys():
+        if key.source == ids.node_type:
+            frame = _without(frame, key, batch.delete_edges.get(key))
+            frame = _with(_without(frame, key, batch.edges.get(key)), key, batch.edges.get(key), store)
+    frame = _renamed(frame, batch)
+    row = pl.Series(rows_of(ids, frame["source"].to_arrow()))
+    table = plain_arrow(frame.with_columns(source=row).sort("relation", "label", "source", "target"))
+    for name in ("relation", "label"):
+        table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
+    return table.combine_chunks()
+
+
+def _sources(bundle: Bundle) -> pl.Series:
+    """The ids of the items that the bundle's edges leave."""
+    return frame_of(pa.table({"id": bundle.items["id"].take(bundle.edges["source"])}))["id"]
+
+
+def _leaves(net: Net, batch: Batch, label: str) -> pl.Expr:
+    """Which edges go with one of their ends, or because all of their source's are told anew."""
     gone = pl.col("source").is_in(list(net.gone[label]))
     for other, retired in net.gone.items():
         gone |= (pl.col("label") == other) & pl.col("target").is_in(list(retired))
     for key, sources in batch.replace_edges_of.items():
         if key.source == label:
-            gone |= _of(key.relation, key.target) & pl.col("source").is_in(list(sources))
-    frame = frame.filter(~gone)
-    for key in batch.delete_edges.keys() | batch.edges.keys():
-        if key.source != label:
-            continue
-        for table in (batch.delete_edges.get(key), batch.edges.get(key)):
-            if table is not None:
-                told = frame_of(table.select(["source", "target"]))
-                told = told.with_columns(relation=pl.lit(key.relation), label=pl.lit(key.target))
-                frame = frame.join(
-                    told, on=["source", "relation", "label", "target"], how="anti", maintain_order="left"
-                )
-        if key in batch.edges:
-            named = told.join(_names(store, key.target), left_on="target", right_on="id", how="left")
-            named = named.with_columns(name=pl.coalesce("name", "target"))
-            frame = pl.concat([frame, named.select(frame.columns)])
-    frame = _renamed(frame, batch)
-    row = rows_of(ids, frame["source"].to_arrow())
-    frame = frame.with_columns(source=pl.Series(row)).sort("relation", "label", "source", "target")
-    table = plain_arrow(frame)
-    for name in ("relation", "label"):
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, table[name].dictionary_encode())
-    return table.combine_chunks()
+            gone |= _of(key) & pl.col("source").is_in(list(sources))
+    return gone
+
+
+def _of(key: EdgeKey) -> pl.Expr:
+    return (pl.col("relation") == key.relation) & (pl.col("label") == key.target)
+
+
+def _without(frame: pl.DataFrame, key: EdgeKey, table: pa.Table | None) -> pl.DataFrame:
+    """The edges but for these of one relation."""
+    if table is None:
+        return frame
+    told = frame_of(table.select(ENDS)).with_columns(relation=pl.lit(key.relation), label=pl.lit(key.target))
+    return frame.join(told, on=[*ENDS, "relation", "label"], how="anti", maintain_order="left")
+
+
+def _with(frame: pl.DataFrame, key: EdgeKey, table: pa.Table | None, store: GraphStore) -> pl.DataFrame:
+    """The edges and these of one relation, whose targets have their names from the store."""
+    if table is None:
+        return frame
+    told = frame_of(table.select(ENDS)).with_columns(relation=pl.lit(key.relation), label=pl.lit(key.target))
+    named = told.join(_names(store, key.target), left_on="target", right_on="id", how="left")
+    return pl.concat([frame, named.with_columns(name=pl.coalesce("name", "target")).select(frame.columns)])
 
 
 def _names(store: GraphStore, label: str) -> pl.DataFrame:
@@ -152,10 +169,6 @@ def _names(store: GraphStore, label: str) -> pl.DataFrame:
     if store.schema().nodes[label].get("name") != "string":
         return pl.DataFrame(schema={"id": pl.String, "name": pl.String})
     return frame_of(store.nodes(label, ["name"]))
-
-
-def _of(relation: str, label: str) -> pl.Expr:
-    return (pl.col("relation") == relation) & (pl.col("label") == label)
 
 
 def _renamed(frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
@@ -259,8 +272,7 @@ def _touched(bundle: Bundle, net: Net, label: str) -> set[str]:
     """The relations of items of which an edge comes or goes."""
     told = {key.relation for held in (net.edges, net.cut, net.emptied) for key, some in held.items() if some}
     frame = frame_of(bundle.edges.select(["source", "relation", "label", "target"]))
-    source = frame_of(pa.table({"id": bundle.items["id"].take(bundle.edges["source"])}))["id"]
-    lost = source.is_in(list(net.gone[label]))
+    lost = _sources(bundle).is_in(list(net.gone[label]))
     for other, ids in net.gone.items():
         lost |= (frame["label"].cast(pl.String) == other) & frame["target"].is_in(list(ids))
     return told | set(frame["relation"].cast(pl.String).filter(lost).unique())
