@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from .kg.snapshot import Snapshot
     from .kg.stores import open_store
     from .loaders.catalogue import Catalogue
+    from .loaders.changes import Changes
     from .scoring.recommender import Recommender
 
 __version__ = "0.1.0"
 __all__ = [
     "CatalographError",
     "Catalogue",
+    "Changes",
     "Recommender",
     "ShopConfig",
     "Snapshot",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "Catalogue": ".loaders.catalogue",
     "CatalographError": ".errors",
+    "Changes": ".loaders.changes",
     "Recommender": ".scoring.recommender",
     "ShopConfig": ".config",
     "Snapshot": ".kg.snapshot",

@@ -101,6 +101,10 @@ def rebuild(
     device: Device = None,
     seed: Seed = 0,
     full: Annotated[bool, typer.Option("--full", help="Skip nothing.")] = False,
+    drop_updates: Annotated[
+        bool, typer.Option("--drop-updates", help="Forget what `update` took in: the files have it by now.")
+    ] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="Go on from the weights of the published version.")] = False,
     offline_import: Annotated[
         Path | None,
         typer.Option("--offline-import", metavar="DIR", help="Only write the graph as files for neo4j-admin."),
@@ -110,11 +114,46 @@ def rebuild(
     from .pipeline import prepare_import  # noqa: PLC0415
     from .pipeline import rebuild as run  # noqa: PLC0415
 
-    workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed, full=full)
+    workshop = _workshop(
+        shop,
+        data=data,
+        store=store,
+        out=out,
+        device=device,
+        seed=seed,
+        full=full,
+        drop_updates=drop_updates,
+        warm=warm,
+    )
     if offline_import is not None:
         prepare_import(workshop, offline_import)
     else:
         run(workshop)
+
+
+@app.command()
+def update(
+    shop: Shop,
+    batches: Annotated[
+        list[Path] | None, typer.Argument(metavar="BATCH.jsonl…", help="Changes, one JSON object a line.")
+    ] = None,
+    feedback: Annotated[bool, typer.Option("--feedback", help="And what the service was told since.")] = False,
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", help="Of --feedback: purchase (the default), cart, click …")
+    ] = None,
+    store: Store = None,
+    out: Out = None,
+) -> None:
+    """Take changes into the graph and the published model, without training."""
+    from .loaders.changes import read_changes  # noqa: PLC0415
+    from .updating import PURCHASE, take_in  # noqa: PLC0415
+
+    if not batches and not feedback:
+        raise ConfigError("update needs a file of changes, or --feedback; docs/update.md says what is in a file")
+    if kind and not feedback:
+        raise ConfigError("--kind is a part of --feedback; give both")
+    changes = [batch for file in batches or [] for batch in read_changes(file)]
+    take_in(_workshop(shop, store=store, out=out), changes, feedback=(kind or [PURCHASE]) if feedback else ())
 
 
 @app.command()

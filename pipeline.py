@@ -28,28 +28,34 @@ from .encoders.finetune import tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
-from .errors import ConfigError, StoreError, did_you_mean
-from .gnn.train import RelationVectors, train_relational
+from .errors import ArtifactError, ConfigError, DataError, StoreError, did_you_mean
+from .gnn.train import RelationVectors, Weights, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
-from .kg.snapshot import Snapshot
+from .kg.replay import replayed
+from .kg.snapshot import IdMap, Snapshot
 from .kg.sources import check_apart, open_source
 from .kg.store import GraphStore
 from .kg.stores import open_store
 from .loaders.catalogue import Catalogue
+from .loaders.changes import Changes
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
 from .scoring.ablation import compared, graphs
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
+from .scoring.drift import drift
 from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import Relation, relations_of
 from .scoring.facts import facts_of
 from .scoring.families import check_names
 from .scoring.folds import Fold, end_of, fold_of
+from .scoring.knowledge import edges_of, kinds_of, with_relations
 from .scoring.lessons import lessons_of
 from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
 from .scoring.report import render
+from .scoring.update import settle, settle_alone
+from .scoring.warm import Warm, warm_of
 
 Say = Callable[[str], None]
 PARTS = ("train", "valid", "test")
@@ -65,12 +71,19 @@ class Workshop:
     device: str = "cpu"
     seed: int = 0
     full: bool = False
+    drop_updates: bool = False
+    warm: bool = False
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
 
     def line(self, stage: str, what: str, start: float) -> None:
         """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
         self.say(f"{stage:<9} {what}  ({time.perf_counter() - start:.1f} s)")
+
+    @property
+    def updates(self) -> tuple[Changes, ...]:
+        """The batches the published model was told since the files were read; a rebuild learns from them too."""
+        return () if self.drop_updates else versions.updates(self.folder)
 
     @property
     def stages(self) -> Path:
@@ -87,6 +100,8 @@ def open_workshop(
     device: str | None = None,
     seed: int = 0,
     full: bool = False,
+    drop_updates: bool = False,
+    warm: bool = False,
     say: Say = lambda _: None,
 ) -> Workshop:
     """The workshop of a shop.toml; `out` defaults to build/<shop> in the current folder."""
@@ -99,7 +114,7 @@ def open_workshop(
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
     url = store or f"ladybug:{folder / 'graph.lbug'}"
     check_apart(config, url)
-    workshop = Workshop(config, folder, url, chosen, seed, full, say)
+    workshop = Workshop(config, folder, url, chosen, seed, full, drop_updates, warm, say)
     if workshop.stages.is_file() and not full:
         try:
             workshop.done = json.loads(workshop.stages.read_text(encoding="utf-8"))
@@ -111,6 +126,7 @@ def open_workshop(
 @contextmanager
 def opened(workshop: Workshop) -> Iterator[GraphStore]:
     """The shop's store, closed whatever happens."""
+    settle(workshop.folder)
     store = open_store(workshop.store_url, adopt=workshop.config.store.adopt)
     try:
         yield store
@@ -121,7 +137,20 @@ def opened(workshop: Workshop) -> Iterator[GraphStore]:
 def rebuild(workshop: Workshop) -> dict[str, Any]:
     """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
     with alone(workshop.folder):
+        settle_alone(workshop.folder)
+        if workshop.drop_updates:
+            _drop(workshop)
         return _rebuilt(workshop)
+
+
+def _drop(workshop: Workshop) -> None:
+    """Say what goes, and trust no graph that may hold it."""
+    dropped = versions.updates(workshop.folder)
+    if dropped:
+        changes = sum(len(batch.changes) for batch in dropped)
+        told = ", ".join(batch.id for batch in dropped[-3:])
+        workshop.say(f"{'updates':<9} dropped: {changes:,} changes of {len(dropped):,} batches, the last {told}")
+        _mark_done(workshop, "graph", "")
 
 
 def _rebuilt(workshop: Workshop) -> dict[str, Any]:
@@ -144,6 +173,9 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         result = _evaluated(world, model, baselines=False, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
         workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+    if model.report.get("kept"):
+        metrics["kept"] = model.report["kept"]
+    metrics |= _drifted(workshop, place)
     versions.add_metrics(place, metrics, _page(metrics))
     start = time.perf_counter()
     versions.publish(place)
@@ -192,9 +224,11 @@ def _inputs(workshop: Workshop) -> tuple[str, str]:
     with closing(open_source(workshop.config)) as source:
         tables = source.digest()
     told = {part: value for part, value in settings.items() if part not in not_graph}
-    graph = _digest(tables, workshop.store_url, told)
+    updates = [batch.text() for batch in workshop.updates]
+    graph = _digest(tables, workshop.store_url, told, *updates)
     weights = resolve(workshop.config.encoder.model).digest
-    return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT)
+    started = ("warm",) if workshop.warm else ()
+    return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT, *started)
 
 
 @dataclass(frozen=True)
@@ -241,12 +275,26 @@ def _loaded(workshop: Workshop, split: int = 0) -> Catalogue:
     workshop.folder.mkdir(parents=True, exist_ok=True)
     with closing(open_source(config)) as source:
         catalogue = load_catalogue(config, source=source, split=split, quarantine=workshop.folder / "quarantine")
+    updates = workshop.updates
+    if updates:
+        catalogue = _with_updates(catalogue, updates, config)
+        changes = sum(len(batch.changes) for batch in updates)
+        workshop.say(f"{'updates':<9} {changes:,} changes of {len(updates):,} batches, as if the files had them")
     events = catalogue.interactions.num_rows
     rejected = sum(catalogue.rejected.values())
     workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
     for (table, reason), rows in catalogue.rejected.items():
         workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
     return catalogue
+
+
+def _with_updates(catalogue: Catalogue, updates: tuple[Changes, ...], config: ShopConfig) -> Catalogue:
+    try:
+        return replayed(catalogue, updates, config)
+    except DataError as e:
+        raise DataError(
+            f"an update no longer fits the shop's files ({e}); --drop-updates rebuilds from the files alone"
+        ) from None
 
 
 def prepare_import(workshop: Workshop, folder: Path) -> None:
@@ -321,10 +369,41 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     check_names(config.model.off, (relation.name for relation in relations))
     encoder = _tuned(workshop, catalogue, snapshot, train, relations)
     text = encoded(workshop, catalogue, snapshot, encoder)
-    given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
+    learn, warm = _learner(workshop, catalogue, snapshot, text), _warm(workshop, users, items)
+    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs, encoder)
+
+
+def _warm(workshop: Workshop, users: IdMap, items: IdMap) -> Warm | None:
+    """The weights of the published version, when learning is to go on from them."""
+    if not workshop.warm:
+        return None
+    place = versions.published(workshop.folder)
+    workshop.say(f"{'warm':<9} from version {place.name}")
+    return warm_of(*bundles.load(place), users, items)
+
+
+def _before(workshop: Workshop) -> bundles.Bundle | None:
+    """The published version, if there is one that can be read."""
+    try:
+        return bundles.load(versions.published(workshop.folder))[0]
+    except ArtifactError:
+        return None
+
+
+def _drifted(workshop: Workshop, place: Path) -> dict[str, Any]:
+    """How far the new version is from the one it replaces."""
+    before, start = _before(workshop), time.perf_counter()
+    if before is None:
+        return {}
+    found = drift(before, bundles.load(place)[0], workshop.config.evaluation.k)
+    told = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3f}" for name, value in found.items() if name != "users" and value
+    )
+    workshop.line("drift", f"of {found['users']:,} users: {told}", start)
+    return {"drift": found}
 
 
 def _tuned(
@@ -375,7 +454,7 @@ def _check_relations(config: ShopConfig, snapshot: Snapshot) -> None:
 def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
     settings = workshop.config.gnn
 
-    def learn(seen: InteractionLog, valid: Answers | None, start: RelationVectors | None) -> RelationVectors | None:
+    def learn(seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
         if settings.model == "none":
             return None
         return train_relational(
@@ -404,6 +483,7 @@ def run_evaluation(
     Returns the document `evaluate --json` prints; it lies in the build folder, beside a page that shows it.
     """
     with alone(workshop.folder):
+        settle_alone(workshop.folder)
         return _tested(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
 
 
@@ -491,55 +571,27 @@ def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
 
 def bundle_of(workshop: Workshop, world: World, model: Model, inputs: str) -> bundles.Bundle:
     """The model with all that a reader of it needs; `inputs`: the digest of what it was made from."""
-    catalogue, snapshot, config = world.catalogue, world.snapshot, workshop.config
+    catalogue, snapshot = world.catalogue, world.snapshot
     label, user_label = catalogue.item_label, catalogue.user_label
     table = catalogue.nodes[label]
     order = pa.array(snapshot.ids[label].rows(table["id"].to_pylist())).to_numpy()
     items = table.take(pa.array(np.argsort(order)))
+    edges, kinds = edges_of(snapshot, label), kinds_of(snapshot, label)
     return bundles.Bundle(
         shop=workshop.config.shop.name,
         inputs=inputs,
         config=json.loads(workshop.config.model_dump_json(exclude={"shop": {"data"}})),
         model=model,
         log=world.given.log,
-        items=_with_relations(items, snapshot, label, frozenset({label, user_label})),
+        items=with_relations(items, edges, kinds, (label, user_label)),
         users=pa.table({"id": list(snapshot.ids[user_label].ids)}),
         text=world.given.text,
         encoder=None if world.given.text is None else _named(workshop, world.encoder),
-        edges=_item_edges(snapshot, label, frozenset(n for n, r in config.relations.items() if not r.use)),
+        edges=edges,
+        kinds=kinds,
+        updates=workshop.updates,
+        feedback=versions.feedback(workshop.folder),
     )
-
-
-def _with_relations(items: pa.Table, snapshot: Snapshot, label: str, inner: frozenset[str]) -> pa.Table:
-    """The items with a column of ids per relation that leads out of items and users, so that filters can name it."""
-    found: dict[str, list[list[str]]] = {}
-    for key in snapshot.relations():
-        if key.source == label and key.target not in inner and key.relation not in items.column_names:
-            ids, lists = snapshot.ids[key.target].ids, found.setdefault(key.relation, [[] for _ in range(len(items))])
-            for item, target in snapshot.relation(key).T.tolist():
-                lists[item].append(ids[target])
-    for relation, lists in found.items():
-        items = items.append_column(relation, pa.array(lists, pa.list_(pa.string())))
-    return items
-
-
-def _item_edges(snapshot: Snapshot, label: str, unused: frozenset[str]) -> pa.Table:
-    """Every edge that leaves an item, as a bundle keeps it; relations the model may not read are no reason for it."""
-    parts = []
-    for key in snapshot.relations():
-        if key.source != label or key.relation in unused:
-            continue
-        source, target = (pa.array(end) for end in snapshot.relation(key).numpy())
-        said = {
-            name: pa.DictionaryArray.from_arrays(np.zeros(len(source), np.int32), [text])
-            for name, text in (("relation", key.relation), ("label", key.target))
-        }
-        ids, names = snapshot.ids[key.target].ids, snapshot.data[key.target]
-        told = names["name"] if "name" in names and isinstance(names["name"], list) else ids
-        called = [name or id_ for name, id_ in zip(told, ids, strict=True)]
-        ends = {"target": pa.array(ids, pa.string()), "name": pa.array(called, pa.string())}
-        parts.append(pa.table({"source": source, **said, **{end: found.take(target) for end, found in ends.items()}}))
-    return pa.concat_tables(parts).unify_dictionaries() if parts else bundles.NO_EDGES
 
 
 def _named(workshop: Workshop, encoder: EncoderSection) -> dict[str, str]:

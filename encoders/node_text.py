@@ -28,8 +28,18 @@ def compose(snapshot: Snapshot, label: str, fields: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a field is neither.
     """
+    return [joined(parts) for parts in parts_of(snapshot, label, fields)]
+
+
+def parts_of(snapshot: Snapshot, label: str, fields: Sequence[str]) -> list[tuple[str, ...]]:
+    """What a text of :func:`compose` is made of, per row; equal parts are equal texts."""
     columns = [_column(snapshot, label, field) for field in fields] or [[""] * len(snapshot.ids[label])]
-    return [SEPARATOR.join(filter(None, map(clean, parts))) for parts in zip(*columns, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def joined(parts: Sequence[str]) -> str:
+    """The text of one row's parts."""
+    return SEPARATOR.join(filter(None, map(clean, parts)))
 
 
 def clean(text: str) -> str:

@@ -141,8 +141,12 @@ def _batches(dataset: datasets.Dataset, **settings: Any) -> DefaultBatchSampler:
 class _ByLength(DefaultBatchSampler):
     """The rows in their order, in batches of texts about equally long: less padding is a third less to compute."""
 
+    def __init__(self, dataset: datasets.Dataset, **settings: Any) -> None:
+        super().__init__(dataset, **settings)
+        self.length = [len(text) for text in dataset["anchor"]]
+
     def __iter__(self) -> Iterator[list[int]]:
-        length = [len(text) for text in self.sampler["anchor"]]
+        length = self.length
         random, chunk = np.random.default_rng(self.seed + self.epoch), CHUNK * self.batch_size
         for start in range(0, len(length), chunk):
             rows = sorted(range(start, min(start + chunk, len(length))), key=length.__getitem__)

@@ -10,15 +10,30 @@ import scipy.sparse as sp
 from torch import Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What was learned. state: the weights of the whole model by name. gated: the relations its gates are of, in order
+    (none when the model is a team's own). validation: NDCG@10 after each epoch.
+    """
+
+    state: dict[str, Tensor] = field(repr=False)
+    gated: tuple[str, ...]
+    validation: tuple[float, ...]
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, counted from 1, whose weights were kept; 0 when nothing was validated."""
+        return int(np.argmax(self.validation)) + 1 if self.validation else 0
+
+
 @dataclass(frozen=True)
-class RelationVectors:
+class RelationVectors(Weights):
     """Trained vectors. scores of a history h = queries([h]) @ items.T / temperature.
 
     items: float32 [item, dim], unit length. relations: the names of by_relation's second axis.
     by_relation: R_s, float32 [item, relation, dim]: what reached the item over each relation (relation 0 when the
     model is a team's own). decay: float32 [n], weight of the newest, second newest, … item of a history; older ones
-    count nothing. projection: float32 [dim, dim]. validation: NDCG@10 after each epoch. state: the weights of the
-    whole model, for `train_relational(init=…)`.
+    count nothing. projection: float32 [dim, dim].
     """
 
     items: np.ndarray
@@ -27,13 +42,6 @@ class RelationVectors:
     decay: np.ndarray
     projection: np.ndarray
     temperature: float
-    validation: tuple[float, ...]
-    state: dict[str, Tensor] = field(repr=False)
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch, counted from 1, whose weights were kept; 0 when nothing was validated."""
-        return int(np.argmax(self.validation)) + 1 if self.validation else 0
 
     def queries(self, histories: sp.csr_matrix | Sequence[Sequence[int]]) -> np.ndarray:
         """float32 [user, dim] of unit length: weights [user, item], or each user's item rows, newest first.

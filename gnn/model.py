@@ -18,6 +18,7 @@ from ..kg.snapshot import REVERSE
 from ..loaders.catalogue import HELD_OUT, INTERACTED
 
 SMALLEST, LARGEST = 2, 3_000  # items an entity must have to pass something on: fewer link nothing, more everything
+START_GATE = -1.0  # exp of it is a relation's first weight
 Key = tuple[str, str, str]
 
 
@@ -86,7 +87,7 @@ class RelationalEncoder(nn.Module):
         self.relations = tuple(sorted({key[1] for key in trips}))
         self.trips = nn.ModuleList(trips.values())
         self.relation_of = [self.relations.index(key[1]) for key in trips]
-        self.gates = nn.Parameter(torch.full((len(self.relations), layers), -1.0))
+        self.gates = nn.Parameter(torch.full((len(self.relations), layers), START_GATE))
 
     def forward(self, data: HeteroData) -> Tensor:
         """Item vectors float32 [item, dim] of unit length."""

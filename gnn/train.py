@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,10 +15,10 @@ from torch_geometric.data import HeteroData
 from ..config import GnnSection
 from ..errors import CatalographError, ConfigError
 from ..kg.log import InteractionLog
-from .embed import RelationVectors
-from .model import RelationalEncoder, graph_for_training, make_encoder
+from .embed import RelationVectors, Weights
+from .model import START_GATE, RelationalEncoder, graph_for_training, make_encoder
 
-__all__ = ["RelationVectors", "train_relational"]
+__all__ = ["RelationVectors", "Weights", "propagate", "train_relational"]
 
 WARM_UP = 50  # steps to the full learning rate, which then falls to LAST_RATE of it
 LAST_RATE = 0.05
@@ -36,7 +36,7 @@ def train_relational(
     valid: tuple[np.ndarray, np.ndarray] | None,
     seed: int,
     device: str = "cpu",
-    init: RelationVectors | None = None,
+    init: Weights | None = None,
     sequential: bool | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> RelationVectors:
@@ -59,7 +59,7 @@ def train_relational(
         encoder = make_encoder(section.model, graph, item, section.dim, section.layers)
         ranker = _Ranker(encoder, graph.to(device), item, section).to(device)  # made on the CPU: one start everywhere
         if init is not None:
-            ranker.load_state_dict(init.state)
+            ranker.load_state_dict(_fitting(init, encoder, START_GATE))
         lessons = _Lessons(pairs, section, ordered)
         if not len(lessons):
             raise CatalographError("no user has two items to learn relation vectors from; set gnn.model = 'none'")
@@ -77,6 +77,66 @@ def train_relational(
                 break
         ranker.load_state_dict(best)
         return _vectors(ranker, pairs, ordered, tuple(measured), whole=True)
+
+
+def propagate(
+    data: HeteroData,
+    item: str,
+    log: InteractionLog,
+    text: np.ndarray | None,
+    section: GnnSection,
+    *,
+    exclude: frozenset[str],
+    trained: Weights,
+    rows: np.ndarray,
+) -> RelationVectors:
+    """The vectors that the weights of `trained` give on another graph and log: nothing is learned.
+
+    rows: int64 [item], the row each item had when the weights were learned, -1 for a new one. A new item has no free
+    vector, so its text and its neighbours speak for it; a relation the weights do not know passes nothing on. The
+    state stays that of `trained`, its free vectors in the order of the new items.
+
+    Raises:
+        ConfigError: the weights are of a team's own module, which may read anything of a graph.
+    """
+    if section.model != "relational":
+        raise ConfigError(f"gnn.model {section.model!r} is a module of your own, which only a rebuild can run; rebuild")
+    with torch.random.fork_rng(devices=[]):
+        graph = graph_for_training(data, item, text, exclude)
+        encoder = RelationalEncoder(graph, item, section.dim, section.layers)
+        ranker = _Ranker(encoder, graph, item, section)
+    trained = moved(trained, rows)
+    ranker.load_state_dict(_fitting(trained, encoder, -torch.inf))
+    ranker.eval()
+    found = _vectors(ranker, _distinct(log), log.ordered, trained.validation, whole=True)
+    return replace(found, state=trained.state, gated=trained.gated)
+
+
+def moved(trained: Weights, rows: np.ndarray) -> Weights:
+    """The weights with the free vectors of other items: rows int64 [item], -1 for a new one, which gets zeros.
+
+    Raises:
+        ConfigError: they are of a team's own module.
+    """
+    if "encoder.free" not in trained.state or not {"encoder.gates"} <= trained.state.keys():
+        raise ConfigError(
+            "the GNN is a module of your own, whose weights only fit the graph they were learned on; rebuild"
+        )
+    free = trained.state["encoder.free"]
+    kept = free.new_zeros(len(rows), free.size(1))
+    kept[torch.from_numpy(rows >= 0)] = free[torch.from_numpy(rows[rows >= 0])]
+    return Weights(state=trained.state | {"encoder.free": kept}, gated=trained.gated, validation=trained.validation)
+
+
+def _fitting(trained: Weights, encoder: nn.Module, missing: float) -> dict[str, Tensor]:
+    """The state with a gate for every relation of this graph; `missing` for those that had none in training."""
+    if not isinstance(encoder, RelationalEncoder):
+        return trained.state
+    gates = torch.full_like(encoder.gates, missing)
+    for place, name in enumerate(encoder.relations):
+        if name in trained.gated:
+            gates[place] = trained.state["encoder.gates"][trained.gated.index(name)]
+    return trained.state | {"encoder.gates": gates}
 
 
 class _Ranker(nn.Module):
@@ -218,8 +278,9 @@ def _vectors(
         decay,
         ranker.projection.detach().cpu().numpy(),
         ranker.section.temperature,
-        measured,
-        {name: value.detach().cpu().clone() for name, value in ranker.state_dict().items()} if whole else {},
+        validation=measured,
+        state={name: value.detach().cpu().clone() for name, value in ranker.state_dict().items()} if whole else {},
+        gated=relations,
     )
 
 

@@ -38,6 +38,7 @@ def strongest(matrix: sp.csr_matrix, keep: int = KEEP) -> sp.csr_matrix:
         values = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
         values[values < np.partition(values, -keep)[-keep]] = 0
     matrix.eliminate_zeros()
+    matrix.sort_indices()
     return matrix
 
 
@@ -56,10 +57,13 @@ def reached(contexts: sp.csr_matrix, alpha: float, beta: float, targets: np.ndar
     present.data = np.ones_like(present.data)
     of_context, of_item = degrees(present)
     middle = sp.diags_array((np.maximum(of_context, 1.0) ** -alpha).astype(np.float32))
-    steps = sp.coo_matrix(contexts.T @ middle @ contexts[:, targets])
-    apart = steps.row != targets[steps.col]  # an item is no reason for itself
-    walk = sp.csr_matrix((steps.data[apart], (steps.row[apart], steps.col[apart])), shape=steps.shape)
-    return scaled(walk, of_item, of_item[targets], alpha, beta)
+    walk = sp.csr_matrix(contexts.T @ middle @ contexts[:, targets])
+    row = np.repeat(np.arange(walk.shape[0]), np.diff(walk.indptr))
+    for degree, place, exponent in ((of_item, row, alpha), (of_item[targets], walk.indices, beta)):
+        walk.data *= (np.maximum(degree, 1.0) ** -exponent).astype(np.float32)[place]
+    walk.data[row == targets[walk.indices]] = 0  # an item is no reason for itself
+    walk.eliminate_zeros()
+    return walk
 
 
 def directed(links: sp.csr_matrix, alpha: float = 0.5, beta: float = 0.3) -> sp.csr_matrix:

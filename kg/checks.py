@@ -44,7 +44,7 @@ def check_batch(batch: Batch, schema: Schema, ids_of: Callable[[str], pa.Chunked
     given = Schema.of(batch.nodes, batch.edges)
     for label in (*given.nodes, *batch.delete_nodes):
         _check_known(label, schema.nodes, given.nodes.get(label, {}), schema.nodes.get(label, {}))
-    for key in (*given.edges, *batch.replace_edges_of):
+    for key in (*given.edges, *batch.replace_edges_of, *batch.delete_edges):
         names = {"-".join(known): known for known in schema.edges}
         _check_known("-".join(key), names, given.edges.get(key, {}), schema.edges.get(key, {}))
     for label, table in batch.nodes.items():

@@ -68,6 +68,10 @@ class LadybugStore:
                     merge(database, batch)
         return self.counts()
 
+    def holds(self, batch: str) -> bool:
+        """See :class:`~catalograph.kg.store.GraphStore`."""
+        return holds_batch(self._open(), batch)
+
     @contextmanager
     def _replacing(self, *, keep: bool = False) -> Iterator[Any]:
         """A database on a new file (a copy of the old one to `keep` it) that takes the old one's place at the end."""

@@ -81,6 +81,8 @@ def merge(database: Any, batch: Batch) -> None:
             _merge_nodes(connection, label, table)
         for key, sources in batch.replace_edges_of.items():
             _load(connection, [list(sources)], f"MATCH {pattern(key, 'c0')} DELETE r")
+        for key, table in batch.delete_edges.items():
+            _load(connection, [table["source"], table["target"]], f"MATCH {pattern(key, 'c0', 'c1')} DELETE r")
         for key, table in batch.edges.items():
             _merge_edges(connection, key, table)
         ask(connection, f"CREATE (:{META} {{id: $id, value: ''}})", {"id": f"batch:{batch.id}"})

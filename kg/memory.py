@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import ClassVar
 
@@ -44,10 +44,19 @@ class MemoryStore:
                 self._graph.remove_nodes_from([(label, id_) for id_ in ids])
             for key, sources in batch.replace_edges_of.items():
                 gone = [(s, t) for s, t, _ in self._edges(key) if s in set(sources)]
-                self._graph.remove_edges_from([((key.source, s), (key.target, t), key.relation) for s, t in gone])
+                self._remove_edges(key, gone)
+            for key, table in batch.delete_edges.items():
+                self._remove_edges(key, zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True))
             self._write(batch.nodes, batch.edges)
             self._batches.add(batch.id)
         return self.counts()
+
+    def holds(self, batch: str) -> bool:
+        """Whether it was applied."""
+        return batch in self._batches
+
+    def _remove_edges(self, key: EdgeKey, pairs: Iterable[tuple[str, str]]) -> None:
+        self._graph.remove_edges_from([((key.source, s), (key.target, t), key.relation) for s, t in pairs])
 
     def _write(self, nodes: Mapping[str, pa.Table], edges: Mapping[EdgeKey, pa.Table]) -> None:
         """networkx adds what is new and updates the properties of what is there."""

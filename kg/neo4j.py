@@ -19,7 +19,7 @@ from . import neo4j_batch, neo4j_read, neo4j_rebuild, neo4j_writeback, worker
 from .bolt import Bolt
 from .checks import check_graph
 from .neo4j_answer import answer
-from .neo4j_notes import Notes, complete_import, read_notes
+from .neo4j_notes import Notes, complete_import, holds_batch, read_notes
 from .readonly import check
 from .schema import ARROW_TYPES, Schema
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
@@ -62,6 +62,10 @@ class Neo4jStore:
         except QueryError as e:
             raise StoreError(f"{self._bolt.url}: batch {batch.id!r} is not written ({e})") from None
         return self.counts()
+
+    def holds(self, batch: str) -> bool:
+        """See :class:`~catalograph.kg.store.GraphStore`."""
+        return self._bolt.reading(lambda transaction: holds_batch(transaction, batch))
 
     def schema(self) -> Schema:
         """As noted by the last rebuild that was finished."""

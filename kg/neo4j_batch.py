@@ -82,6 +82,8 @@ class _Batch:
             self._merge_nodes(label, table)
         for key, sources in batch.replace_edges_of.items():
             self._delete_edges(key, "source", sorted(set(sources)))
+        for key, table in batch.delete_edges.items():
+            self._delete_pairs(key, table)
         for key, table in batch.edges.items():
             columns = [name for name in table.column_names if name not in ("source", "target")]
             text, ordered = merge_edges(key, columns), table.select(["source", "target", *columns])
@@ -111,6 +113,17 @@ class _Batch:
             f"WHERE {MARKED.format('r')}"
         )
         self.edges[key] -= self._n(f"UNWIND $ids AS id {pattern} DELETE r RETURN count(*) AS n", ids=ids)
+
+    def _delete_pairs(self, key: EdgeKey, table: pa.Table) -> None:
+        pattern = (
+            f"MATCH (:{quoted(key.source)} {{id: row[0]}})-[r:{quoted(key.relation)}]->"
+            f"(:{quoted(key.target)} {{id: row[1]}}) WHERE {MARKED.format('r')}"
+        )
+        ordered = table.select(["source", "target"])
+        for start in range(0, table.num_rows, ROWS):
+            rows = rows_of(ordered, start)
+            record = self._run(f"UNWIND $rows AS row {pattern} DELETE r RETURN count(*) AS n", rows=rows)
+            self.edges[key] -= record["n"]
 
     def _merge_nodes(self, label: str, table: pa.Table) -> None:
         ids, pattern = table["id"].to_pylist(), f"UNWIND $ids AS id MATCH (n:{quoted(label)} {{id: id}})"

@@ -41,8 +41,9 @@ class Batch:
     """A set of changes that is applied whole, and once: a second one with the same id changes nothing.
 
     In this order: nodes to delete go with all their edges, nodes are added or have the given columns set, all edges of
-    a relation that leave the given sources go, edges are added or have the given columns set. Ids to delete or to
-    replace that are not there are no error. Tables look as in `rebuild`; labels, relations and columns exist already.
+    a relation that leave the given sources go and so do single edges (tables of `source` and `target`), edges are added
+    or have the given columns set. What to delete or to replace and is not there is no error. Tables look as in
+    `rebuild`; labels, relations and columns exist already.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Batch:
     edges: Mapping[EdgeKey, pa.Table] = field(default_factory=dict)
     replace_edges_of: Mapping[EdgeKey, Sequence[str]] = field(default_factory=dict)
     delete_nodes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    delete_edges: Mapping[EdgeKey, pa.Table] = field(default_factory=dict)
 
 
 class GraphStore(Protocol):
@@ -71,6 +73,10 @@ class GraphStore(Protocol):
         Raises:
             GraphError: a label, relation or column the graph does not have, or a row `rebuild` would refuse.
         """
+        ...
+
+    def holds(self, batch: str) -> bool:
+        """Whether a batch of this id was applied since the last rebuild."""
         ...
 
     def schema(self) -> Schema:

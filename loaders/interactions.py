@@ -123,6 +123,11 @@ def _held_out(events: pl.DataFrame, split: SplitSection, origin: Origin) -> pl.E
     return pl.lit(False)
 
 
+def is_behind(at: int | None, split: SplitSection) -> bool:
+    """Whether an event of that moment (ms since 1970) lies behind the cut of a split in time, and so is held out."""
+    return split.method == "time" and split.at is not None and at is not None and at >= moment_ms(split.at)
+
+
 def moment_ms(moment: dt.datetime | dt.date) -> int:
     """Milliseconds since 1970 of a TOML date or datetime; without an offset it is UTC."""
     if not isinstance(moment, dt.datetime):

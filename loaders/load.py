@@ -54,11 +54,11 @@ def load_catalogue(
         config.items.label,
         config.users.label,
         config.items.title,
-        {label: _arrow(table) for label, table in nodes.items()},
-        {key: _arrow(table) for key, table in edges.items()},
-        _arrow(events.select(name for name in EVENT_COLUMNS if name in events.columns)),
+        {label: plain_arrow(table) for label, table in nodes.items()},
+        {key: plain_arrow(table) for key, table in edges.items()},
+        plain_arrow(events.select(name for name in EVENT_COLUMNS if name in events.columns)),
         frozenset({config.baskets.relation} if config.baskets else ()),
-        None if asked is None else _arrow(asked),
+        None if asked is None else plain_arrow(asked),
         rejects.counts,
     )
 
@@ -130,16 +130,23 @@ def _add_knowledge(
 
 
 def _add_interactions(config: ShopConfig, edges: Edges, events: pl.DataFrame) -> None:
+    found = interaction_edges(config, events)
+    if config.baskets is not None and EdgeKey(config.items.label, config.baskets.relation, config.items.label) in edges:
+        relation = config.baskets.relation
+        raise ConfigError(f"baskets.relation {relation!r} is in the shop's graph already; choose another name")
+    edges.update(found)
+
+
+def interaction_edges(config: ShopConfig, events: pl.DataFrame) -> Edges:
+    """The edges that are made from events: what users took, what is held out, and what was bought together."""
     user, item, train = config.users.label, config.items.label, _training(events)
-    edges[EdgeKey(user, INTERACTED, item)] = pairs(train)
+    edges = {EdgeKey(user, INTERACTED, item): pairs(train)}
     held_out = events.filter(pl.col("part") != "train")
     if held_out.height:
         edges[EdgeKey(user, HELD_OUT, item)] = pairs(held_out)
     if config.baskets is not None:
-        key = EdgeKey(item, config.baskets.relation, item)
-        if key in edges:
-            raise ConfigError(f"baskets.relation {key.relation!r} is in the shop's graph already; choose another name")
-        edges[key] = bought_together(positive(train), config.baskets)
+        edges[EdgeKey(item, config.baskets.relation, item)] = bought_together(positive(train), config.baskets)
+    return edges
 
 
 def _merge(nodes: Nodes, edges: Edges, more_nodes: Nodes, more_edges: Edges) -> None:
@@ -154,7 +161,7 @@ def _merge(nodes: Nodes, edges: Edges, more_nodes: Nodes, more_edges: Edges) -> 
         )
 
 
-def _arrow(table: pl.DataFrame) -> pa.Table:
+def plain_arrow(table: pl.DataFrame) -> pa.Table:
     """The table in the types a graph store takes: plain strings, no views."""
     found = table.to_arrow()
     text = (pa.types.is_large_string, pa.types.is_string_view)

@@ -7,13 +7,14 @@ events.parquet                       the training events as rows
 edges.parquet                        the graph's edges that leave items: what paths and new items are made of
 dense.faiss                          the index of an approximate search, where there is one
 metrics.json                         what the evaluation found; written after it
+updates.jsonl                        the batches of changes taken in since the shop's files were read, in order
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
+import torch
 from safetensors.numpy import save_file
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, DataError
+from ..gnn.embed import RelationVectors, Weights
 from ..kg.log import InteractionLog
+from ..loaders.changes import Changes, read_changes
 from .approximate import DenseIndex
 from .boosted import BoostedHead
 from .head import Head
+from .knowledge import Kinds
 from .mapped import mapped
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 5
-MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, EDGES, METRICS = (
+FORMAT = 6
+MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, EDGES, METRICS, UPDATES = (
     "manifest.json",
     "model.safetensors",
     "items.parquet",
@@ -41,13 +46,20 @@ MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, EDGES, METRICS = (
     "events.parquet",
     "edges.parquet",
     "metrics.json",
+    "updates.jsonl",
 )
 INDEX = "dense.faiss"
-NO_EDGES = pa.table(
-    {"source": pa.array([], pa.int64())}
-    | {n: pa.array([], pa.string()) for n in ("relation", "label", "target", "name")}
-)
 LOG_COLUMNS = ("user", "item", "at", "position", "quantity", "basket", "label")
+
+
+@dataclass(frozen=True)
+class Waits:
+    """A version that was made beside a change of the store. batch: the id of the change. of: the version before.
+    store: its URL; of an embedded graph in the build folder the path is relative to that."""
+
+    batch: str
+    of: str
+    store: str
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,11 @@ class Bundle:
     """inputs: hex digest of what it was made from. items: `id` and properties, in row order. users: `id`.
 
     text: M(s), float32 [item, dim]. encoder: `model` (a name, or a folder inside the build folder) and `digest` of the
-    weights it comes from. edges: a row per edge from an item to anything but a user: source (int64 item row), relation,
-    label and id (`target`) of the node it leads to, and its `name`, else its id. metrics: empty until evaluated.
+    weights it comes from. edges: a row per edge from an item: source (int64 item row), relation, label and id
+    (`target`) of the node it leads to, and its `name`, else its id. kinds: every (relation, label) such edges may have.
+    metrics: empty until evaluated. updates: the batches taken in since the files were read. waits: the batch that the
+    store must hold before this version may be published, and the version it was made from; None after a rebuild.
+    feedback: the number of the newest event of the service's log that was taken in.
     """
 
     shop: str
@@ -69,7 +84,11 @@ class Bundle:
     text: np.ndarray | None
     encoder: dict[str, str] | None
     edges: pa.Table
+    kinds: Kinds
     metrics: dict[str, Any] = field(default_factory=dict)
+    updates: tuple[Changes, ...] = ()
+    waits: Waits | None = None
+    feedback: int = 0
 
 
 def save(bundle: Bundle, folder: Path) -> None:
@@ -85,7 +104,9 @@ def save(bundle: Bundle, folder: Path) -> None:
         arrays["text"] = bundle.text
     if model.vectors is not None:
         arrays["relation_vectors"] = np.asarray(model.vectors.by_relation)
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+        arrays |= {f"gnn.{name}": weight.numpy() for name, weight in model.vectors.state.items()}
+    plain = {name: array if array.flags.c_contiguous else np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(plain, folder / ARRAYS)
     events = {name: getattr(bundle.log, name) for name in LOG_COLUMNS if getattr(bundle.log, name) is not None}
     pq.write_table(pa.table(events), folder / EVENTS)
     pq.write_table(bundle.items, folder / ITEMS)
@@ -93,6 +114,8 @@ def save(bundle: Bundle, folder: Path) -> None:
     pq.write_table(bundle.edges, folder / EDGES)
     if model.index is not None:
         model.index.save(folder / INDEX)
+    if bundle.updates:
+        (folder / UPDATES).write_text("".join(batch.text() for batch in bundle.updates), encoding="utf-8")
     manifest = {
         "format": FORMAT,
         "shop": bundle.shop,
@@ -101,7 +124,10 @@ def save(bundle: Bundle, folder: Path) -> None:
         "head": model.head.kind,
         "pool_size": model.pool_size,
         "now": model.now,
-        "relations": list(model.vectors.relations) if model.vectors is not None else [],
+        "gnn": None if model.vectors is None else _about(model.vectors),
+        "kinds": bundle.kinds,
+        "feedback": bundle.feedback,
+        "waits": None if bundle.waits is None else asdict(bundle.waits),
         "encoder": bundle.encoder,
         "config": bundle.config,
         "report": model.report,
@@ -113,10 +139,14 @@ def save(bundle: Bundle, folder: Path) -> None:
 def digests(folder: Path) -> dict[str, str]:
     """File -> SHA-256 of what the manifest answers for. A quarter of a GiB takes .2 s, so every load looks."""
     found = {}
-    for name in (ARRAYS, EVENTS, ITEMS, USERS, EDGES, *([INDEX] if (folder / INDEX).exists() else [])):
+    for name in (ARRAYS, EVENTS, ITEMS, USERS, EDGES, *(part for part in (INDEX, UPDATES) if (folder / part).exists())):
         with (folder / name).open("rb") as file:
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def _about(vectors: RelationVectors) -> dict[str, Any]:
+    return {name: list(getattr(vectors, name)) for name in ("relations", "gated", "validation")}
 
 
 def _pack(term: Term, number: int, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -164,8 +194,8 @@ def _unpack(spec: dict[str, Any], arrays: dict[str, np.ndarray], matrices: dict[
 
 
 @dataclass(frozen=True)
-class StoredVectors:
-    """R_s as a bundle keeps them: by_relation float32 [item, relation, dim]."""
+class StoredVectors(Weights):
+    """R_s as a bundle keeps them, by_relation float32 [item, relation, dim], and the weights they come from."""
 
     relations: tuple[str, ...]
     by_relation: np.ndarray
@@ -205,9 +235,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             DenseIndex.opened(place / INDEX) if (place / INDEX).exists() else None,
         )
         log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
-        vectors = None
-        if "relation_vectors" in arrays:
-            vectors = StoredVectors(tuple(manifest["relations"]), arrays["relation_vectors"])
+        vectors = _stored(manifest["gnn"], arrays) if manifest["gnn"] is not None else None
         loaded = Bundle(
             shop=manifest["shop"],
             inputs=manifest["inputs"],
@@ -219,8 +247,35 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             text=arrays.get("text"),
             encoder=manifest["encoder"],
             edges=edges,
+            kinds=tuple((relation, label) for relation, label in manifest["kinds"]),
             metrics=metrics,
+            updates=updates_in(place),
+            feedback=manifest["feedback"],
+            waits=None if manifest["waits"] is None else Waits(**manifest["waits"]),
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException) as e:
         raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
     return loaded, vectors
+
+
+def _stored(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> StoredVectors:
+    return StoredVectors(
+        tuple(about["relations"]),
+        arrays["relation_vectors"],
+        state={name: torch.from_numpy(np.array(array)) for name, array in _under("gnn.", arrays).items()},
+        gated=tuple(about["gated"]),
+        validation=tuple(about["validation"]),
+    )
+
+
+def updates_in(place: Path) -> tuple[Changes, ...]:
+    """The batches a bundle was told since the shop's files were read.
+
+    Raises:
+        ArtifactError: the list of them is damaged.
+    """
+    file = place / UPDATES
+    try:
+        return read_changes(file) if file.is_file() else ()
+    except DataError as e:
+        raise ArtifactError(f"{file} is damaged ({e}); run `catalograph rebuild --drop-updates`") from None

@@ -109,9 +109,11 @@ def _shares(matrix: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags_array((1 / np.where(total > 0, total, 1)).astype(np.float32)) @ matrix)
 
 
-def learn_cold(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, seed: int) -> np.ndarray:
+def learn_cold(
+    scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, seed: int, start: np.ndarray | None = None
+) -> np.ndarray:
     """float64 [cold term]: the blend of :func:`cold_terms`, by softmax over the whole catalogue."""
     terms = cold_terms(scorable.terms)
     if not terms:
         return np.empty(0)
-    return learn_blend(replace(scorable, terms=terms), held_out, users[:PUPILS], seed=seed)
+    return learn_blend(replace(scorable, terms=terms), held_out, users[:PUPILS], seed=seed, start=start)

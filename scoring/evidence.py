@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from ..loaders.catalogue import HELD_OUT, INTERACTED
 
 if TYPE_CHECKING:
     from ..gnn.train import RelationVectors
+    from .terms import Term
 
 DAY_MS = 86_400_000
 LINK_WEIGHT, ATTRIBUTE_WEIGHT = 1.0, 0.3  # of a relation's rows beside the users' rows, unless shop.toml says
@@ -56,8 +57,26 @@ class Histories:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What an earlier model found that still holds, in the rows of now.
+
+    terms: family -> a term of it that nothing has touched. families: all the earlier model has; where the data decides
+    between two kinds of term, its weights are those of the kind it has. near: the text neighbours of before, sparse
+    [item, item], and new_text: bool [item], whose texts are new since.
+    """
+
+    families: frozenset[str]
+    terms: Mapping[str, Term]
+    near: sp.csr_matrix | None = None
+    new_text: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """All a term family reads. `now` is the cut in days since 1970 (None without times); nothing here lies after it."""
+    """All a term family reads. `now` is the cut in days since 1970 (None without times); nothing here lies after it.
+
+    known: of an earlier model, when its weights are to be kept.
+    """
 
     log: InteractionLog
     histories: Histories
@@ -65,6 +84,11 @@ class Evidence:
     text: np.ndarray | None
     now: float | None
     gnn: RelationVectors | None = None
+    known: Known | None = None
+
+    def has(self, families: Iterable[str], otherwise: bool) -> bool:
+        """Whether the model has one of these families; `otherwise`, where nothing was fitted before."""
+        return otherwise if self.known is None else not self.known.families.isdisjoint(families)
 
     @property
     def n_items(self) -> int:

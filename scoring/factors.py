@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -10,6 +12,8 @@ from ..gnn.walks import degrees, scaled
 from .topk import search
 
 NEAR_POWER = 3  # of the cosine between texts
+THREADS = 2
+LONG = 400  # entries of a row from which it is multiplied dense
 
 Rows = sp.csr_matrix  # [context, item]: users, baskets or entities of the graph, weighted
 
@@ -21,11 +25,13 @@ def stacked(rows: list[sp.csr_matrix]) -> sp.csr_matrix:
 
 
 def gram(rows: Rows, *, block: int = 2_048) -> np.ndarray:
-    """X^T X, dense float32 [item, item]; made by blocks, so that it is never held sparse and dense at once."""
-    columns, n_items = sp.csr_matrix(rows.T), rows.shape[1]
-    found = np.empty((n_items, n_items), np.float32)
-    for start in range(0, n_items, block):
-        found[start : start + block] = (columns[start : start + block] @ rows).toarray()
+    """X^T X, dense float32 [item, item]. The few rows that hold most of the products (a shop's main category) are
+    multiplied dense; the others by blocks, so that nothing is held sparse and dense at once."""
+    long = np.diff(rows.indptr) > LONG
+    dense, rows = rows[long].toarray(), rows[~long]
+    found, columns = np.asarray(dense.T @ dense, np.float32), sp.csr_matrix(rows.T)
+    for start in range(0, len(found), block):
+        found[start : start + block] += (columns[start : start + block] @ rows).toarray()
     return found
 
 
@@ -51,19 +57,21 @@ def local_ease(rows: Rows, *, ridge: float = 100.0, neighbours: int = 100, batch
     n_items = len(g)
     size = min(neighbours, n_items - 1)
     inverse_norm = g.diagonal().clamp(min=1e-6).rsqrt()
-    source, target, value = [], [], []
-    for start in range(0, n_items, batch):
-        j = torch.arange(start, min(n_items, start + batch))
+
+    def solve(j: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The neighbours int64 [target, size] of some targets, and their weights."""
         closeness = g[j] * inverse_norm
         closeness[torch.arange(len(j)), j] = -1
         near = torch.topk(closeness, size, dim=1).indices
         inner = g[near[:, :, None], near[:, None, :]] + ridge * torch.eye(size)
         x = torch.cholesky_solve(g[near, j[:, None]].unsqueeze(2), torch.linalg.cholesky(inner)).squeeze(2)
-        source.append(near.ravel().numpy())
-        target.append(np.repeat(j.numpy(), size))
-        value.append(x.ravel().numpy())
-    entries = (np.concatenate(value), (np.concatenate(source), np.concatenate(target)))
-    weights = sp.csr_matrix(entries, shape=(n_items, n_items))
+        return near, x
+
+    with ThreadPoolExecutor(THREADS) as executor:  # waiting for memory is most of the work
+        solved = list(executor.map(solve, torch.arange(n_items).split(batch)))
+    source, value = (torch.cat(part).ravel().numpy() for part in zip(*solved, strict=True))
+    target = np.repeat(np.arange(n_items), size)
+    weights = sp.csr_matrix((value, (source, target)), shape=(n_items, n_items))
     weights.eliminate_zeros()
     return weights
 
@@ -81,8 +89,8 @@ def low_pass(rows: Rows, *, rank: int = 128, iterations: int = 4, seed: int = 0)
     basis = start
     for _ in range(iterations):
         basis = np.linalg.qr(normal.T @ (normal @ basis))[0]
-    _, _, rotation = np.linalg.svd(normal @ basis, full_matrices=False)
-    vectors = (basis @ rotation.T)[:, :rank]
+    reached = (normal @ basis).astype(np.float64)  # its right singular vectors are eigenvectors of its Gram matrix
+    vectors = basis @ np.linalg.eigh(reached.T @ reached)[1][:, ::-1][:, :rank].astype(np.float32)
     root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
     left = np.where(of_item[:, None] > 0, vectors / root, 0)
     return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)
@@ -96,6 +104,41 @@ def text_neighbours(text: np.ndarray, *, keep: int = 100) -> sp.csr_matrix:
     row = np.repeat(np.arange(n_items), near.shape[1])
     values = np.maximum(cosine.ravel(), 0) ** NEAR_POWER
     return sp.csr_matrix((values, (row, near.ravel())), shape=(n_items, n_items))
+
+
+def renewed_neighbours(text: np.ndarray, before: sp.csr_matrix, new: np.ndarray, *, keep: int = 100) -> sp.csr_matrix:
+    """:func:`text_neighbours` where only the texts of bool [item] `new` are others than `before` was made from.
+
+    before: sparse [item, item] in the rows of now, without retired items. A row whose neighbours all stayed can only
+    gain a new text; the others are searched again.
+    """
+    n_items = len(text)
+    size = min(keep, n_items - 1)
+    entries = np.diff(before.indptr)
+    stale = new | (entries < size) | (np.bincount(_rows_of(before), new[before.indices], minlength=n_items) > 0)
+    fresh, kept = np.flatnonzero(new), np.flatnonzero(~stale)
+    itself = sp.csr_matrix(sp.eye_array(n_items, format="csr", dtype=np.float32))
+    again = np.flatnonzero(stale)
+    near, cosine = search(text[again], text, size, itself[again])
+    values = [np.maximum(cosine, 0).ravel() ** NEAR_POWER]
+    rows, columns = [np.repeat(again, near.shape[1])], [near.ravel()]
+    if len(kept):
+        old = before[kept]
+        all_columns = np.concatenate(
+            [old.indices.reshape(len(kept), size), np.broadcast_to(fresh, (len(kept), len(fresh)))], 1
+        )
+        closeness = np.maximum(text[kept] @ text[fresh].T, 0) ** NEAR_POWER
+        all_values = np.concatenate([old.data.reshape(len(kept), size), closeness], 1)
+        order = np.lexsort((all_columns, -all_values), axis=1)[:, :size]
+        rows.append(np.repeat(kept, size))
+        columns.append(np.take_along_axis(all_columns, order, 1).ravel())
+        values.append(np.take_along_axis(all_values, order, 1).ravel())
+    entries_ = (np.concatenate(values).astype(np.float32), (np.concatenate(rows), np.concatenate(columns)))
+    return sp.csr_matrix(entries_, shape=(n_items, n_items))
+
+
+def _rows_of(matrix: sp.csr_matrix) -> np.ndarray:
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def largest(weights: np.ndarray, keep: int = 500) -> sp.csr_matrix:

@@ -14,11 +14,12 @@ import scipy.sparse as sp
 from ..errors import ConfigError, did_you_mean
 from ..gnn.walks import directed, empty, followers, informative, shared_context, strongest
 from . import factors
-from .evidence import Evidence, Histories
+from .evidence import Evidence, Histories, Relation
 from .profiles import names_for
 from .terms import ItemItem, LowRank, Prior, Term, family
 
 FULL_EASE_ITEMS = 6_000  # up to here the exact inverse costs seconds; above, the local one stands alone
+EXACT_EASE = ("ease_users", "ease_90d", "ease_sharp", "ease_graph", "ease_basket")
 SHARE = (0.6, 0.3)  # exponents of a walk over one relation
 RECENT_DAYS = 60.0  # window of the "recent" basket walks
 
@@ -50,7 +51,12 @@ def check_names(off: Iterable[str], relations: Iterable[str]) -> None:
             raise ConfigError(f"model.off: no term or family {name!r}{did_you_mean(name, families)}")
 
 
-def _spread(name: str, evidence: Evidence, weights: sp.csr_matrix, wanted: tuple[str, ...]) -> Iterator[ItemItem]:
+def _spread(
+    name: str, evidence: Evidence, make: Callable[[], sp.csr_matrix], wanted: tuple[str, ...]
+) -> Iterator[ItemItem]:
+    """One term per profile over one matrix, which is made unless it is known."""
+    held = None if evidence.known is None else evidence.known.terms.get(name)
+    weights = held.weights if isinstance(held, ItemItem) else make()
     for profile in names_for(evidence.histories):
         if profile in wanted:
             yield ItemItem(f"{name}.{profile}", profile, weights)
@@ -66,17 +72,17 @@ def recency(evidence: Evidence, days: float) -> sp.csr_matrix:
 def walks(evidence: Evidence) -> Iterator[Term]:
     """item -> user -> item, at three popularity exponents; with times also over customers weighted by recency."""
     users = evidence.histories.matrix()
-    every = ("uniform", "decayed", "last", "frequent")
-    yield from _spread("walk", evidence, shared_context(users, 0.45, 0.3), every)
-    yield from _spread("walk_popular", evidence, shared_context(users, 0.3, 0.1), ("uniform",))
-    yield from _spread("walk_rare", evidence, shared_context(users, 0.6, 0.5), ("uniform", "decayed"))
+
+    def walk(name: str, contexts: sp.csr_matrix, alpha: float, beta: float, wanted: tuple[str, ...]) -> Iterator[Term]:
+        yield from _spread(name, evidence, lambda: shared_context(contexts, alpha, beta), wanted)
+
+    yield from walk("walk", users, 0.45, 0.3, ("uniform", "decayed", "last", "frequent"))
+    yield from walk("walk_popular", users, 0.3, 0.1, ("uniform",))
+    yield from walk("walk_rare", users, 0.6, 0.5, ("uniform", "decayed"))
     if evidence.now is not None:
-        recent = shared_context(recency(evidence, 45), 0.45, 0.3)
-        yield from _spread("walk_45d", evidence, recent, ("uniform", "decayed", "last"))
-        newest = shared_context(recency(evidence, 20), 0.45, 0.3)
-        yield from _spread("walk_20d", evidence, newest, ("uniform", "decayed"))
-        popular = shared_context(recency(evidence, 45), 0.3, 0.1)
-        yield from _spread("walk_popular_45d", evidence, popular, ("uniform", "decayed"))
+        yield from walk("walk_45d", recency(evidence, 45), 0.45, 0.3, ("uniform", "decayed", "last"))
+        yield from walk("walk_20d", recency(evidence, 20), 0.45, 0.3, ("uniform", "decayed"))
+        yield from walk("walk_popular_45d", recency(evidence, 45), 0.3, 0.1, ("uniform", "decayed"))
 
 
 def sequences(evidence: Evidence) -> Iterator[Term]:
@@ -85,8 +91,8 @@ def sequences(evidence: Evidence) -> Iterator[Term]:
     if not histories.ordered or evidence.log.basket is not None:
         return  # within a basket there is no order: the basket families take over
     steps = followers(histories.user, histories.item, histories.n_items)
-    yield from _spread("next", evidence, directed(steps), ("uniform", "decayed", "last"))
-    yield from _spread("previous", evidence, directed(sp.csr_matrix(steps.T)), ("uniform", "decayed"))
+    yield from _spread("next", evidence, lambda: directed(steps), ("uniform", "decayed", "last"))
+    yield from _spread("previous", evidence, lambda: directed(sp.csr_matrix(steps.T)), ("uniform", "decayed"))
 
 
 def baskets(evidence: Evidence) -> Iterator[Term]:
@@ -101,11 +107,11 @@ def baskets(evidence: Evidence) -> Iterator[Term]:
     recent = sp.csr_matrix(sp.diags_array((day >= evidence.now - RECENT_DAYS).astype(np.float32)) @ held)
     recent.eliminate_zeros()
     profiles = ("uniform", "decayed", "last")
-    yield from _spread("basket", evidence, shared_context(held, 0.45, 0.3), profiles)
-    yield from _spread("basket_60d", evidence, shared_context(recent, 0.45, 0.3), profiles)
+    yield from _spread("basket", evidence, lambda: shared_context(held, 0.45, 0.3), profiles)
+    yield from _spread("basket_60d", evidence, lambda: shared_context(recent, 0.45, 0.3), profiles)
     all_steps, recent_steps = _basket_steps(evidence, basket, held, day >= evidence.now - RECENT_DAYS)
-    yield from _spread("next_basket", evidence, directed(all_steps), ("decayed", "last"))
-    yield from _spread("next_basket_60d", evidence, directed(recent_steps), ("decayed", "last"))
+    yield from _spread("next_basket", evidence, lambda: directed(all_steps), ("decayed", "last"))
+    yield from _spread("next_basket_60d", evidence, lambda: directed(recent_steps), ("decayed", "last"))
 
 
 def _binary(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
@@ -145,26 +151,49 @@ def _by_size(matrix: sp.csr_matrix) -> sp.csr_matrix:
 def graph(evidence: Evidence) -> Iterator[Term]:
     """One walk per relation of the graph, and both directions of the relations between items."""
     for relation in evidence.relations:
-        name = relation.name
-        contexts = informative(sp.csr_matrix(relation.members.T))
-        yield from _spread(f"share:{name}", evidence, shared_context(contexts, *SHARE), ("uniform", "last"))
-        if relation.links is None:
-            continue
-        out, into = directed(relation.links), directed(sp.csr_matrix(relation.links.T))
-        yield from _spread(f"to:{name}", evidence, out, ("uniform", "last"))
-        yield from _spread(f"from:{name}", evidence, into, ("uniform", "last"))
-        if relation.links.nnz < 2 * evidence.n_items:  # sparse links reach too little in one step
-            both = sp.csr_matrix(out + into)
-            yield from _spread(f"twice:{name}", evidence, strongest(sp.csr_matrix(both @ both)), ("uniform",))
-        else:
-            yield from _spread(f"cited:{name}", evidence, shared_context(relation.links, *SHARE), ("uniform",))
+        yield from _over(relation, evidence)
+
+
+def _over(relation: Relation, evidence: Evidence) -> Iterator[Term]:
+    def sharing() -> sp.csr_matrix:
+        return shared_context(informative(sp.csr_matrix(relation.members.T)), *SHARE)
+
+    yield from _spread(f"share:{relation.name}", evidence, sharing, ("uniform", "last"))
+    if relation.links is not None:
+        yield from _between(relation.name, relation.links, evidence)
+
+
+def _between(name: str, links: sp.csr_matrix, evidence: Evidence) -> Iterator[Term]:
+    def out() -> sp.csr_matrix:
+        return directed(links)
+
+    def into() -> sp.csr_matrix:
+        return directed(sp.csr_matrix(links.T))
+
+    def twice() -> sp.csr_matrix:
+        both = sp.csr_matrix(out() + into())
+        return strongest(sp.csr_matrix(both @ both))
+
+    yield from _spread(f"to:{name}", evidence, out, ("uniform", "last"))
+    yield from _spread(f"from:{name}", evidence, into, ("uniform", "last"))
+    if evidence.has([f"twice:{name}"], links.nnz < 2 * evidence.n_items):  # sparse links reach too little in one step
+        yield from _spread(f"twice:{name}", evidence, twice, ("uniform",))
+    else:
+        yield from _spread(f"cited:{name}", evidence, lambda: shared_context(links, *SHARE), ("uniform",))
 
 
 def text(evidence: Evidence) -> Iterator[Term]:
     """The history's mean embedding against M(s), and the nearest texts of each history item."""
     if evidence.text is None:
         return
-    yield from _spread("text_near", evidence, factors.text_neighbours(evidence.text), ("uniform", "last"))
+    vectors, known = evidence.text, evidence.known
+
+    def near() -> sp.csr_matrix:
+        if known is None or known.near is None or known.new_text is None:
+            return factors.text_neighbours(vectors)
+        return factors.renewed_neighbours(vectors, known.near, known.new_text)
+
+    yield from _spread("text_near", evidence, near, ("uniform", "last"))
     for profile in names_for(evidence.histories):
         if profile in ("uniform", "last"):
             yield LowRank(f"text.{profile}", profile, evidence.text, evidence.text)
@@ -174,13 +203,14 @@ def autoencoders(evidence: Evidence) -> Iterator[Term]:
     """EASE over users and graph rows: local for every shop, exact variants where the catalogue is small."""
     histories, users = evidence.histories, evidence.histories.matrix()
     graph_rows = relation_rows(evidence)
-    local = factors.local_ease(factors.stacked([users, *graph_rows]))
-    yield from _spread("ease", evidence, local, ("uniform", "decayed", "frequent"))
-    if histories.n_items > FULL_EASE_ITEMS:
+    rows = factors.stacked([users, *graph_rows])
+    yield from _spread("ease", evidence, lambda: factors.local_ease(rows), ("uniform", "decayed", "frequent"))
+    if not evidence.has(EXACT_EASE, histories.n_items <= FULL_EASE_ITEMS):
         return
 
     def exact(name: str, rows: list[sp.csr_matrix], ridge: float, wanted: tuple[str, ...]) -> Iterator[Term]:
-        yield from _spread(name, evidence, factors.largest(factors.ease(factors.stacked(rows), ridge)), wanted)
+        stacked = factors.stacked(rows)
+        yield from _spread(name, evidence, lambda: factors.largest(factors.ease(stacked, ridge)), wanted)
 
     yield from exact("ease_users", [users], 300, ("uniform", "decayed"))
     if evidence.now is not None:
@@ -203,14 +233,18 @@ def labelled(evidence: Evidence) -> Iterator[Term]:
     ones = np.ones((evidence.n_items, 1), np.float32)
     yield LowRank("history.uniform", "uniform", ones, ones)  # sqrt of the history's length
     walk = shared_context(evidence.histories.matrix(), 0.45, 0.3)
-    yield from _spread("far_walk_walk", evidence, strongest(sp.csr_matrix(walk @ walk)), ("uniform",))
+
+    def far(name: str, one: sp.csr_matrix, other: sp.csr_matrix) -> Iterator[Term]:
+        yield from _spread(name, evidence, lambda: strongest(sp.csr_matrix(one @ other)), ("uniform",))
+
+    yield from far("far_walk_walk", walk, walk)
     if not evidence.relations:
         return
     members = sp.csr_matrix(sp.hstack([relation.members for relation in evidence.relations], format="csr"))
     share = shared_context(informative(sp.csr_matrix(members.T)), 0.6, 0.3)
-    yield from _spread("share_any", evidence, share, ("uniform",))
-    yield from _spread("far_share_walk", evidence, strongest(sp.csr_matrix(share @ walk)), ("uniform",))
-    yield from _spread("far_walk_share", evidence, strongest(sp.csr_matrix(walk @ share)), ("uniform",))
+    yield from _spread("share_any", evidence, lambda: share, ("uniform",))
+    yield from far("far_share_walk", share, walk)
+    yield from far("far_walk_share", walk, share)
     yield _prior("links", np.log1p(np.diff(members.indptr)))
 
 
@@ -227,7 +261,11 @@ def relation_rows(evidence: Evidence) -> list[sp.csr_matrix]:
 
 def low_pass(evidence: Evidence) -> Iterator[Term]:
     """The smooth part of the user-item-entity graph."""
-    left, right = factors.low_pass(factors.stacked([evidence.histories.matrix(), *relation_rows(evidence)]))
+    held = None if evidence.known is None else evidence.known.terms.get("low_pass")
+    if isinstance(held, LowRank):
+        left, right = held.left, held.right
+    else:
+        left, right = factors.low_pass(factors.stacked([evidence.histories.matrix(), *relation_rows(evidence)]))
     for profile in names_for(evidence.histories):
         if profile in ("uniform", "decayed"):
             yield LowRank(f"low_pass.{profile}", profile, left, right)

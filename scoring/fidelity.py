@@ -16,6 +16,7 @@ from ..loaders.catalogue import INTERACTED
 from .bundle import Bundle
 from .evidence import Evidence, histories_of
 from .families import all_terms
+from .knowledge import edges_used
 from .model import Model
 from .newcomers import vocabulary
 from .terms import ItemItem, Term
@@ -46,8 +47,9 @@ class Shop:
         self.config = ShopConfig.model_validate(bundle.config | {"shop": {"name": bundle.shop}})
         self.text = None if bundle.text is None else np.array(bundle.text)  # a bundle's own arrays cannot be written to
         self.items, self.users = (IdMap(kind, getattr(bundle, kind)["id"].to_pylist()) for kind in ("items", "users"))
-        source = np.array(self.items.ids, object)[bundle.edges["source"].to_numpy()].tolist()
-        told = (bundle.edges[name].to_pylist() for name in ("relation", "target"))
+        self.used = edges_used(bundle.edges, self.config.relations)
+        source = np.array(self.items.ids, object)[self.used["source"].to_numpy()].tolist()
+        told = (self.used[name].to_pylist() for name in ("relation", "target"))
         self.edges = [
             (one, relation, other) for one, (relation, other) in zip(source, zip(*told, strict=True), strict=True)
         ]
@@ -77,7 +79,7 @@ class Shop:
         n = bundle.log.n_items
         log = bundle.log.where(~np.isin(bundle.log.user * n + bundle.log.item, users * n + items))
         baskets = config.baskets.relation if config.baskets else None
-        known = vocabulary(bundle.edges.filter(kept), self.items, config.items.label, config.relations, baskets)
+        known = vocabulary(self.used.filter(kept), self.items, config.items.label, config.relations, baskets)
         evidence = Evidence(log, histories_of(log), known.relations, self.text, bundle.model.now)
         made = {term.name: term for term in all_terms(evidence, config.model.off)}
         return replace(bundle.model, terms=tuple(made.get(term.name, _left(term)) for term in bundle.model.terms)), log

@@ -109,19 +109,31 @@ def _starts(values: np.ndarray) -> range:
     return range(0, max(len(values), 1), ROWS)
 
 
-def fit_head(kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: int = 128) -> Head:
+def fit_head(
+    kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: int = 128, start: Parts | None = None
+) -> Head:
     """Softmax over each user's pool. AdamW, learning rates falling linearly to 0.
+
+    start: the network of an earlier head of this kind, whose weights and spreads it goes on from.
 
     `epochs` times through the users, more often where that makes fewer than LEAST steps: a small shop's head would
     hardly move from where it starts.
     Equal seeds give equal heads; the generator of the caller is left as it was.
     """
     if kind == ENSEMBLE:
-        members = [fit_head(name, sample, seed=seed + n, epochs=epochs, batch=batch) for n, name in enumerate(MEMBERS)]
+        first = start.parts() if isinstance(start, Mean) else [None] * len(MEMBERS)
+        members = [
+            fit_head(name, sample, seed=seed + n, epochs=epochs, batch=batch, start=one)
+            for n, (name, one) in enumerate(zip(MEMBERS, first, strict=True))
+        ]
         return Head(kind, Mean([member.net for member in members]).eval())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _standardised(KINDS[kind](sample.values.shape[-1], sample.context.features.shape[-1]), sample)
+        net = KINDS[kind](sample.values.shape[-1], sample.context.features.shape[-1])
+        if start is None:
+            net = _standardised(net, sample)
+        else:
+            net.load_state_dict(start.state_dict())
         constant = [net.constant]
         network = [p for name, p in net.named_parameters() if name != "constant"]
         groups = [{"params": constant, "lr": CONSTANT_RATE}, {"params": network, "lr": NETWORK_RATE}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,17 +17,19 @@ from .approximate import DenseIndex, share_of
 from .boosted import BoostedHead
 from .cold import learn_cold
 from .context import Context, item_features, user_features
-from .evidence import Evidence, Histories, Relation, histories_of
+from .evidence import Evidence, Histories, Known, Relation, histories_of
 from .families import all_terms
 from .folds import Fold, end_of, training_folds
 from .head import ENSEMBLE, Head, Sample, fit_head, rank_pool
+from .kept import kept
 from .metrics import is_held_out, rank_metrics
 from .pool import Pool, Question, Scorable, choose_blend, fill
 from .profiles import profiles_of
 from .terms import Term
 
 if TYPE_CHECKING:
-    from ..gnn.train import RelationVectors
+    from ..gnn.train import RelationVectors, Weights
+    from .warm import Warm
 
 Say = Callable[[str], None]
 SEARCHED = 500  # users whose exact pools an approximate search is compared with
@@ -40,16 +42,17 @@ Answers = tuple[np.ndarray, np.ndarray]  # users and items, int64 [n] each: pair
 class LearnVectors(Protocol):
     """Fits relation vectors on a log of training events, or returns None when the shop wants none."""
 
-    def __call__(
-        self, seen: InteractionLog, valid: Answers | None, start: RelationVectors | None
-    ) -> RelationVectors | None:
+    def __call__(self, seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
         """Fit on `seen`; `valid` stops the training, `start` brings the weights of an earlier cut."""
         ...
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What models are fitted on: the training events, the graph's relations, the text vectors, and a way to R_s."""
+    """What models are fitted on: the training events, the graph's relations, the text vectors, and a way to R_s.
+
+    warm: the weights of an earlier version, from which learning goes on.
+    """
 
     config: ShopConfig
     log: InteractionLog
@@ -57,6 +60,7 @@ class Ingredients:
     text: np.ndarray | None
     learn_vectors: LearnVectors
     seed: int
+    warm: Warm | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,15 @@ class Model:
         return self.head.contributions(values, Context(scorable.features(users, everywhere), peaks))
 
 
-def evidence_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn: RelationVectors | None) -> Evidence:
+def evidence_at(
+    given: Ingredients,
+    seen: InteractionLog,
+    now: float | None,
+    gnn: RelationVectors | None,
+    known: Known | None = None,
+) -> Evidence:
     """The evidence of one cut."""
-    return Evidence(seen, histories_of(seen), given.relations, given.text, now, gnn)
+    return Evidence(seen, histories_of(seen), given.relations, given.text, now, gnn, known)
 
 
 def candidates(given: Ingredients, seen: InteractionLog) -> np.ndarray:
@@ -147,9 +157,15 @@ def candidates(given: Ingredients, seen: InteractionLog) -> np.ndarray:
     return np.bincount(seen.item, minlength=seen.n_items) > 0
 
 
-def scorable_at(given: Ingredients, seen: InteractionLog, now: float | None, gnn: RelationVectors | None) -> Scorable:
-    """Terms and profiles fitted on the events up to one cut."""
-    evidence = evidence_at(given, seen, now, gnn)
+def scorable_at(
+    given: Ingredients,
+    seen: InteractionLog,
+    now: float | None,
+    gnn: RelationVectors | None,
+    known: Known | None = None,
+) -> Scorable:
+    """Terms and profiles fitted on the events up to one cut; `known` needs no fitting."""
+    evidence = evidence_at(given, seen, now, gnn, known)
     terms = all_terms(evidence, given.config.model.off)
     profiles = profiles_of(evidence.histories, None if gnn is None else gnn.decay)
     return Scorable(
@@ -169,18 +185,22 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     kind, validation = choose_head(given, rehearsal)
     say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
     everybody = Sample.joined([rehearsal.sample, Sample.of(rehearsal.checked, rehearsal.answers)])
-    head = fit_head(kind, everybody, seed=given.seed)  # choices are made: the check users may teach too
+    # choices are made: the check users may teach too
+    head = fit_head(kind, everybody, seed=given.seed, **_start(rehearsal.warm, kind))
     del everybody
     report = rehearsal.report | {"head": kind, "heads": validation, "validation": validation[kind]}
     report["weights"] = dict(zip(report["terms"], _weights(head, rehearsal.checked), strict=True))
-    model = rebuilt(given, rehearsal.blend, rehearsal.cold, head, rehearsal.vectors, report)
+    if rehearsal.warm is not None:
+        reached = _ndcg(head, rehearsal.checked, rehearsal.held_out, given.config.evaluation.k)
+        report["kept"] = _kept(rehearsal, reached, say)
+    model = rebuilt(given, rehearsal.blend, rehearsal.cold, head, _vectors_to_start(given, rehearsal), report)
     if given.config.model.search == "approximate":
         model = indexed(model, given.log, say)
-    report["fit_s"] = round(time.perf_counter() - start, 2)
+    model.report["fit_s"] = round(time.perf_counter() - start, 2)
     return model
 
 
-def indexed(model: Model, log: InteractionLog, say: Say) -> Model:
+def indexed(model: Model, log: InteractionLog, say: Say = lambda _: None) -> Model:
     """The same model with an index, and in its report what share of the exact pools of some users it finds."""
     scorable = model.scorable(log)
     users = np.random.default_rng(0).permutation(np.unique(log.user))[:SEARCHED]
@@ -189,29 +209,61 @@ def indexed(model: Model, log: InteractionLog, say: Say) -> Model:
         say("the pool's blend has no dense part: its search is exact")
         return model
     model = replace(model, index=index)
-    exact, found = (fill(s, users, model.blend, model.pool_size).items for s in (scorable, model.scorable(log)))
-    recall = share_of(exact, found)
+    exact, near = (fill(s, users, model.blend, model.pool_size).items for s in (scorable, model.scorable(log)))
+    recall = share_of(exact, near)
     cells = index.looked_into
-    model.report["search"] = {"kind": "approximate", "recall": recall, "users": len(users), "cells": cells}
+    found = {"kind": "approximate", "recall": recall, "users": len(users), "cells": cells}
     say(f"approximate search in {cells:.3f} of the cells: {recall:.4f} of the exact pools of {len(users)} users")
-    return model
+    return replace(model, report=model.report | {"search": found})
+
+
+def _start(warm: Warm | None, kind: str) -> dict[str, Any]:
+    """How a head goes on from an earlier one of its kind: half the way is enough."""
+    return {} if warm is None or warm.head.kind != kind else {"start": warm.head.net, "epochs": 5}
+
+
+def _vectors_to_start(given: Ingredients, rehearsal: Rehearsal) -> Weights | None:
+    """Where R_s of the whole log starts: at the version before, if it has seen nothing else, or at the newest fold."""
+    warm = rehearsal.warm
+    if warm is not None and warm.gnn is not None and _within(warm.seen, given.log):
+        return warm.gnn
+    return rehearsal.vectors
+
+
+def _kept(rehearsal: Rehearsal, reached: np.ndarray, say: Say) -> dict[str, Any]:
+    """What the check users whom the version before knew get by its weights and by the new ones: both have learned from
+    them, where the folds are the same."""
+    assert rehearsal.warm is not None
+    known = rehearsal.warm.known[rehearsal.check]
+    if not known.any():
+        return {}
+    found = kept(rehearsal.before[known], reached[known])
+    told = (
+        f"{found.users:,} known users: {found.before:.4f} by the weights of before, {found.after:.4f} by the new ones"
+    )
+    say(told + (f"; caution: worse beyond noise, 95 % interval {found.ci95}" if found.lost else ""))
+    return asdict(found) | {"lost": found.lost}
 
 
 @dataclass(frozen=True)
 class Rehearsal:
     """The folds played through: what heads learn from, and the pools of the check users they are judged on.
 
-    blend, cold: float64 [term] and [cold term]. held_out: sparse [check user, item]. vectors: R_s of the newest fold.
-    report: on the way.
+    blend, cold: float64 [term] and [cold term]. check: int64 rows of the check users. held_out: sparse [check user,
+    item]. vectors: R_s of the newest fold. report: on the way. warm: the weights it goes on from, if they fit; before:
+    what the check users get by those, NDCG@k float64 [check user].
     """
 
     blend: np.ndarray
     cold: np.ndarray
     sample: Sample
     checked: Pool
+    check: np.ndarray
     held_out: sp.csr_matrix
     vectors: RelationVectors | None
     report: dict[str, Any]
+    warm: Warm | None
+    before: np.ndarray
 
     @property
     def answers(self) -> np.ndarray:
@@ -230,6 +282,7 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
         return scorable_at(given, folds[number].seen, folds[number].now, vectors[number])
 
     scorables = {number: at(number) for number in {0, roles.teacher}}
+    warm = _fitting(given.warm, scorables[0], say)
     report: dict[str, Any] = {"terms": [term.name for term in scorables[0].terms]}
     report["gnn"] = [list(found.validation) for found in vectors if found is not None]
     report["pool"], blend, report["pool_recall"] = choose_blend(
@@ -238,9 +291,14 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
         kind=settings.pool,
         size=settings.pool_size,
         seed=given.seed,
+        start=None if warm is None or warm.pool != "learned" else warm.blend,
     )
-    teacher = scorables[roles.teacher]
-    cold = learn_cold(teacher, folds[roles.teacher].held_out, roles.pupils, seed=given.seed)
+    teacher, cold_start = scorables[roles.teacher], None if warm is None else warm.cold
+    cold = learn_cold(teacher, folds[roles.teacher].held_out, roles.pupils, seed=given.seed, start=cold_start)
+    before = np.empty(0)
+    if warm is not None:
+        pool = fill(scorables[0], roles.check, warm.blend, settings.pool_size)
+        before = _ndcg(warm.head, pool, folds[0].held_out[roles.check], given.config.evaluation.k)
     checked = fill(scorables[0], roles.check, blend, settings.pool_size)
     samples = []
     for number, fold in enumerate(folds):
@@ -251,7 +309,26 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
             pool = fill(scorable, users, blend, settings.pool_size)
             samples.append(Sample.of(pool, is_held_out(pool.items, fold.held_out[users])))
             say(f"fold {number + 1} of {len(folds)}: {len(samples[-1].target)} of {len(users)} users teach the head")
-    return Rehearsal(blend, cold, Sample.joined(samples), checked, folds[0].held_out[roles.check], vectors[0], report)
+    held_out = folds[0].held_out[roles.check]
+    sample = Sample.joined(samples)
+    return Rehearsal(blend, cold, sample, checked, roles.check, held_out, vectors[0], report, warm, before)
+
+
+def _fitting(warm: Warm | None, scorable: Scorable, say: Say) -> Warm | None:
+    """The weights of before, where they are of these terms and features."""
+    if warm is None:
+        return None
+    features = scorable.about_items.shape[1] + scorable.about_users.shape[1]
+    center = next((len(array) for name, array in warm.head.arrays().items() if name.endswith("center")), features)
+    if warm.terms == tuple(term.name for term in scorable.terms) and center == features:
+        return warm
+    say("the weights of before are of other terms or features; learning starts anew")
+    return None
+
+
+def _ndcg(head: Head | BoostedHead, pool: Pool, held_out: sp.csr_matrix, k: int) -> np.ndarray:
+    """NDCG@k float64 [user] of a head on pools."""
+    return rank_metrics(rank_pool(head, pool, k)[1], held_out, k).ndcg
 
 
 @dataclass(frozen=True)
@@ -277,11 +354,13 @@ def roles_of(folds: list[Fold], check_users: int) -> Roles:
 
 
 def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str, dict[str, float]]]:
-    """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there."""
+    """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there; going on from an
+    earlier version, its kind: it has seen their answers, and another one would not."""
     wanted, k = given.config.model.head, given.config.evaluation.k
+    either = ("linear", ENSEMBLE) if rehearsal.warm is None else (rehearsal.warm.head.kind,)
     found = {}
-    for kind in ("linear", ENSEMBLE) if wanted == "auto" else (wanted,):
-        head = fit_head(kind, rehearsal.sample, seed=given.seed)
+    for kind in either if wanted == "auto" else (wanted,):
+        head = fit_head(kind, rehearsal.sample, seed=given.seed, **_start(rehearsal.warm, kind))
         measured = rank_metrics(rank_pool(head, rehearsal.checked, k)[1], rehearsal.held_out, k)
         found[kind] = {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}
     return max(found, key=lambda kind: found[kind][f"ndcg@{k}"]), found
@@ -292,7 +371,7 @@ def rebuilt(
     blend: np.ndarray,
     cold: np.ndarray,
     head: Head | BoostedHead,
-    start: RelationVectors | None,
+    start: Weights | None,
     report: dict[str, Any],
 ) -> Model:
     """The same blends and head over terms computed from every event of the log."""
@@ -327,7 +406,9 @@ def vectors_of_folds(given: Ingredients, folds: list[Fold], roles: Roles) -> lis
     """
     found: list[RelationVectors | None] = []
     for number, fold in reversed(list(enumerate(folds))):
-        start = found[-1] if found and _within(folds[number + 1].seen, fold.seen) else None
+        start: Weights | None = found[-1] if found and _within(folds[number + 1].seen, fold.seen) else None
+        if given.warm is not None and given.warm.gnn is not None and _within(given.warm.seen, fold.seen):
+            start = given.warm.gnn
         stop = np.setdiff1d(fold.users, roles.check)[:STOP_USERS]
         found.append(given.learn_vectors(fold.seen, answers(fold, stop) if len(stop) else None, start))
     return found[::-1]

@@ -145,6 +145,10 @@ class Mean(Parts):
 
     def scores(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:
         """float32 [user, item]."""
-        members = [member for member in self.members if isinstance(member, Gated)]
+        members = [member for member in self.parts() if isinstance(member, Gated)]
         transformed = members[0].transformed(values, peak)
         return torch.stack([member.scores_of(transformed, features) for member in members]).mean(0)
+
+    def parts(self) -> list[Parts]:
+        """The networks the mean is of."""
+        return [member for member in self.members if isinstance(member, Parts)]

@@ -150,15 +150,23 @@ def _picked(values: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def learn_blend(
-    scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, seed: int, epochs: int = 5
+    scorable: Scorable,
+    held_out: sp.csr_matrix,
+    users: np.ndarray,
+    *,
+    seed: int,
+    epochs: int = 5,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Weights float64 [term] by softmax over the whole catalogue, terms divided by their mean row maximum.
 
     Loss: cross-entropy against the held-out items of each user, a user's weight growing with sqrt(how many).
+    start: the weights of an earlier version, from which it goes on.
     """
     users = users[:SAMPLE]
     scale = torch.from_numpy(scorable.dense(users[:BATCH]).max(2).mean(1) + 1e-8)
-    weight = torch.nn.Parameter(torch.full((len(scale),), 3.0 / len(scale)))
+    first = torch.full((len(scale),), 3.0 / len(scale)) if start is None else torch.tensor(start).float() * scale
+    weight = torch.nn.Parameter(first)
     optimizer = torch.optim.Adam([weight], lr=0.3)
     batches = max(len(users) // 64, 1)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=epochs * batches)
@@ -211,11 +219,11 @@ class Question:
 
 
 def choose_blend(
-    fit: Question, check: Question, *, kind: str, size: int, seed: int
+    fit: Question, check: Question, *, kind: str, size: int, seed: int, start: np.ndarray | None = None
 ) -> tuple[str, np.ndarray, dict[str, float]]:
     """The blend with the higher pool recall on the check users: its name, weights, and the recall of each tried."""
     makers = {
-        "learned": lambda: learn_blend(fit.scorable, fit.held_out, fit.users, seed=seed),
+        "learned": lambda: learn_blend(fit.scorable, fit.held_out, fit.users, seed=seed, start=start),
         "strongest": lambda: strongest_blend(fit.scorable, fit.held_out, fit.users),
     }
     tried = {name: make() for name, make in makers.items() if kind in ("auto", name)}

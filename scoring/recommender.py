@@ -15,18 +15,21 @@ import pyarrow as pa
 from ..config import EncoderSection, RelationSection
 from ..encoders.transformer import encode_with, load_model
 from ..encoders.weights import resolve
-from ..errors import ArtifactError, ConfigError, UnknownIdError, did_you_mean
+from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..gnn.embed import unit
 from ..kg.paths import Node
 from ..kg.snapshot import IdMap
+from ..loaders.changes import Changes
 from . import bundle as bundles
 from . import versions
 from .cold import NewItems
 from .columns import Columns
 from .diverse import Values, Wish
+from .encoding import encoder_of
 from .evidence import Histories, histories_of
 from .explain import Case, Explanation, explain
 from .filters import compile_where, values_of
+from .knowledge import edges_used
 from .lists import ranked
 from .names import MOST_HINTED, ItemNames
 from .newcomers import Attributes, NewItem, Vocabulary, parts_of, score_new, vocabulary, with_taste
@@ -34,6 +37,7 @@ from .paths import ItemGraph
 from .pool import Scorable
 from .terms import reasoned
 from .topk import top_k
+from .update import Updated, settle, update
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -70,7 +74,26 @@ class Recommender:
         Raises:
             ArtifactError: nothing is published there, or a part of it is missing or torn.
         """
+        settle(Path(folder))
         return cls(*bundles.load(versions.published(Path(folder))), Path(folder))
+
+    def update(self, changes: Changes, *, store: str | None = None) -> Updated:
+        """Take a batch of changes into the graph and the published model, and answer from the new version from now on.
+
+        Nothing is learned: docs/update.md tells what is recomputed. A batch of an id that was taken before changes
+        nothing.
+
+        Args:
+            store: where the shop's graph is, as for `catalograph rebuild`; default: embedded, in the build folder.
+
+        Raises:
+            ArtifactError: the model was not loaded from a build folder, or another process builds there.
+            DataError: a change does not fit the shop; nothing was taken in.
+            StoreError: the store cannot be written; nothing was taken in.
+        """
+        done = update(self._home, changes, store_url=store)
+        self.__dict__ = Recommender.load(self._home).__dict__  # at once: a call under way keeps what it began with
+        return done
 
     def recommend(
         self,
@@ -238,16 +261,8 @@ class Recommender:
 
     @cached_property
     def _encoder(self) -> tuple[SentenceTransformer, EncoderSection]:
-        named = self.bundle.encoder
-        if named is None:
-            raise ConfigError(f"{self.bundle.shop} reads no item texts; give shop.toml an encoder.text or items.title")
-        inside = self._home / named["model"]
-        model = str(inside) if inside.is_dir() else named["model"]
-        weights = resolve(model)
-        if weights.digest != named["digest"]:
-            raise ArtifactError(f"encoder {model} is not the one of this version; run `catalograph rebuild` again")
-        section = EncoderSection.model_validate(self.bundle.config["encoder"]).model_copy(update={"model": model})
-        return load_model(weights, section, "cpu"), section
+        section = encoder_of(self.bundle, self._home)
+        return load_model(resolve(section.model), section, "cpu"), section
 
     def item_vectors(self) -> dict[str, pa.Table]:
         """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
@@ -329,13 +344,20 @@ class Recommender:
         config = self.bundle.config
         items = [Node(config["items"]["label"], id_) for id_ in self._items.ids]
         users = [Node(config["users"]["label"], id_) for id_ in self._users.ids]
-        return ItemGraph(self.bundle.edges, self.bundle.log, items, users)
+        return ItemGraph(self._edges, self.bundle.log, items, users)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        settings = {name: RelationSection(**told) for name, told in self.bundle.config["relations"].items()}
-        label = self.bundle.config["items"]["label"]
-        return vocabulary(self.bundle.edges, self._items, label, settings, self._baskets)
+        label, settings = self.bundle.config["items"]["label"], self._settings
+        return vocabulary(self._edges, self._items, label, settings, self._baskets)
+
+    @cached_property
+    def _edges(self) -> pa.Table:
+        return edges_used(self.bundle.edges, self._settings)
+
+    @cached_property
+    def _settings(self) -> dict[str, RelationSection]:
+        return {name: RelationSection(**told) for name, told in self.bundle.config["relations"].items()}
 
     @property
     def _baskets(self) -> str | None:

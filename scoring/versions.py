@@ -15,7 +15,8 @@ from typing import Any
 
 from ..durable import move_in, replace_text
 from ..errors import ArtifactError
-from .bundle import MANIFEST, METRICS, Bundle, save
+from ..loaders.changes import Changes
+from .bundle import MANIFEST, METRICS, Bundle, Waits, save, updates_in
 
 REPORT = "report.html"
 KEPT = 3  # bundles that stay when a new one is published: the served one and what may be gone back or compared to
@@ -71,6 +72,39 @@ def is_published(place: Path) -> bool:
     """Whether this bundle is the one served."""
     pointer = place.parents[1] / "current"
     return pointer.is_file() and pointer.read_text(encoding="utf-8").strip() == place.name
+
+
+def updates(folder: Path) -> tuple[Changes, ...]:
+    """The batches the published bundle was told since the shop's files were read; none where nothing is published.
+
+    Raises:
+        ArtifactError: the list of them is damaged.
+    """
+    pointer = folder / "current"
+    return updates_in(folder / "bundles" / pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else ()
+
+
+def feedback(folder: Path) -> int:
+    """The number of the newest event of the service's log that the published bundle was told."""
+    pointer = folder / "current"
+    if not pointer.is_file():
+        return 0
+    return int(_manifest(folder / "bundles" / pointer.read_text(encoding="utf-8").strip()).get("feedback", 0))
+
+
+def waiting(folder: Path) -> tuple[Path, Waits] | None:
+    """The version that was made out of the published one beside a change of the store, and is not published yet."""
+    pointer = folder / "current"
+    if not pointer.is_file():
+        return None
+    current = pointer.read_text(encoding="utf-8").strip()
+    for place in reversed(_complete(folder / "bundles")):
+        if place.name == current:
+            break
+        waits = _manifest(place).get("waits")
+        if waits is not None and waits["of"] == current:
+            return place, Waits(**waits)
+    return None
 
 
 def is_evaluated(place: Path) -> bool:

@@ -83,6 +83,24 @@ def test_a_batch_deletes_adds_sets_and_replaces(store):
     assert pairs(store, SUB) == ["xy"]
 
 
+def test_single_edges_go_and_may_come_back_as_new(store):
+    gone = pa.table({"source": ["u1", "u0", "u0"], "target": ["a", "a", "never"]})
+    back = pa.table({"source": ["u0"], "target": ["a"], "count": [9]})
+    counts = store.apply(Batch("1", edges={BOUGHT: back}, delete_edges={BOUGHT: gone}))
+    assert counts == store.counts()
+    assert pairs(store, BOUGHT) == ["u0a", "u1b"]
+    assert store.edges(BOUGHT, ["count"]).columns["count"].tolist() == [9, 3]
+
+
+def test_a_store_knows_the_batches_since_its_rebuild(store):
+    assert not store.holds("monday")
+    store.apply(CHANGE)
+    assert store.holds("monday")
+    assert not store.holds("tuesday")
+    rebuild(store)
+    assert not store.holds("monday")
+
+
 def test_applying_twice_is_applying_once(store):
     store.apply(CHANGE)
     once = export_snapshot(store).digest

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from catalograph.cli import app, main
 from catalograph.config import PropertySpec, Section, ShopConfig, load_config
+from catalograph.loaders.changes import BY_OP, read_changes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -27,7 +28,7 @@ STAND_IN = {
 }
 
 
-LISTS = (ROOT / "docs/lists.md").read_text("utf-8")
+LISTS, UPDATE = ((ROOT / f"docs/{page}.md").read_text("utf-8") for page in ("lists", "update"))
 
 
 def blocks(language, text=README):
@@ -80,6 +81,28 @@ def test_the_examples_of_lists_run(desk, monkeypatch, capsys):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("(2, 1)\n")
     assert "UNION ALL MATCH" in done.stdout
+
+
+def test_the_examples_of_updates_run(desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    for command in commands(UPDATE):
+        if command.startswith("catalograph "):
+            assert main(shlex.split(command)[1:]) == 0, command + capsys.readouterr().err
+        else:
+            subprocess.run(command, shell=True, check=True)  # noqa: S602 - our own page
+    (desk / "update.py").write_text("\n".join(blocks("python", UPDATE)), "utf-8")
+    done = subprocess.run([sys.executable, "update.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True ['RED RETROSPOT MUG', 'GREEN RETROSPOT MUG']\n"
+
+
+def test_the_changes_on_the_page_are_changes(tmp_path):
+    (text,) = blocks("json", UPDATE)
+    (tmp_path / "page.jsonl").write_text(text, "utf-8")
+    (batch,) = read_changes(tmp_path / "page.jsonl")
+    assert [change.op for change in batch.changes][::3] == ["upsert_item", "retire_item"]
+    told = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`\w+`(?:, `\w+`)?) \| ", UPDATE, re.MULTILINE)))
+    assert set(told) == {"op", *BY_OP}
 
 
 def test_every_command_has_its_example():

@@ -13,7 +13,7 @@ from torch_geometric.nn import HeteroConv, SAGEConv
 from catalograph.config import GnnSection
 from catalograph.errors import CatalographError, ConfigError
 from catalograph.gnn.model import RelationalEncoder, Spread, graph_for_training
-from catalograph.gnn.train import _Lessons, train_relational
+from catalograph.gnn.train import _Lessons, propagate, train_relational
 from catalograph.kg.log import InteractionLog
 
 CLUSTERS, ITEMS, USERS = 6, 90, 240
@@ -276,3 +276,35 @@ def test_nothing_to_learn_from_is_said(log):
 def test_a_loss_that_explodes_is_said(log):
     with pytest.raises(CatalographError, match="lower"):
         train(graph(), log, SECTION.model_copy(update={"learning_rate": 1e38}))
+
+
+def test_the_same_weights_on_the_same_graph_are_the_same_vectors(trained, log):
+    again = propagate(
+        graph(), "Item", log, None, SECTION, exclude=frozenset({"ON"}), trained=trained, rows=np.arange(ITEMS)
+    )
+    np.testing.assert_allclose(again.items, trained.items, atol=1e-6)
+    np.testing.assert_allclose(again.by_relation, trained.by_relation, atol=1e-6)
+    assert again.relations == trained.relations
+
+
+def test_a_new_item_gets_its_vector_from_its_neighbours(trained, log):
+    """Item 0 is new to the weights: nothing is left of its free vector, its cluster speaks for it."""
+    rows = np.where(np.arange(ITEMS) == 0, -1, np.arange(ITEMS))
+    found = propagate(graph(), "Item", log, None, SECTION, exclude=frozenset({"ON"}), trained=trained, rows=rows)
+    likeness = found.items @ found.items[0]
+    assert likeness[CLUSTER == 0].mean() > likeness[CLUSTER != 0].mean() + 0.3
+    assert not found.state["encoder.free"][0].any()
+
+
+def test_a_relation_without_a_gate_passes_nothing_on(trained, log):
+    with_noise = propagate(
+        graph(), "Item", log, None, SECTION, exclude=frozenset(), trained=trained, rows=np.arange(ITEMS)
+    )
+    np.testing.assert_allclose(with_noise.items, trained.items, atol=1e-6)
+    assert with_noise.gated == trained.gated
+
+
+def test_weights_of_an_own_module_are_not_run_on_another_graph(trained, log):
+    own = SECTION.model_copy(update={"model": "somewhere:Module"})
+    with pytest.raises(ConfigError, match="module of your own"):
+        propagate(graph(), "Item", log, None, own, exclude=frozenset(), trained=trained, rows=np.arange(ITEMS))

@@ -7,7 +7,8 @@ import torch
 
 from catalograph.config import SplitSection
 from catalograph.errors import ConfigError
-from catalograph.gnn.walks import directed, followers, shared_context
+from catalograph.gnn.embed import unit
+from catalograph.gnn.walks import degrees, directed, followers, scaled, shared_context
 from catalograph.kg.log import InteractionLog
 from catalograph.scoring import factors, product
 from catalograph.scoring.evidence import DAY_MS, Evidence, Relation, histories_of
@@ -185,3 +186,32 @@ def test_leave_last_out_folds_take_the_newest_then_the_one_before():
     assert second.held_out.toarray()[0].nonzero()[0].tolist() == [1]
     assert second.seen.item.tolist() == [3]
     assert fold_of(first.seen, log, None).held_out.nnz == 2
+
+
+@pytest.mark.parametrize("long", [0, 3, 1_000])
+def test_products_are_the_same_with_long_rows_dense_or_not(monkeypatch, long):
+    monkeypatch.setattr(factors, "LONG", long)
+    rows = sp.random_array((30, 17), density=0.3, rng=np.random.default_rng(0), dtype=np.float32, format="csr")
+    np.testing.assert_allclose(factors.gram(rows, block=5), (rows.T @ rows).toarray(), atol=1e-5)
+
+
+def test_renewed_text_neighbours_are_those_of_a_new_search():
+    random = np.random.default_rng(0)
+    text = unit(random.normal(size=(60, 8)))
+    before = factors.text_neighbours(text, keep=10)
+    new = np.isin(np.arange(60), [3, 17, 18, 59])
+    text[new] = unit(random.normal(size=(4, 8)))
+    again = factors.renewed_neighbours(text, before, new, keep=10)
+    np.testing.assert_allclose(again.toarray(), factors.text_neighbours(text, keep=10).toarray(), atol=1e-6)
+    nothing = factors.renewed_neighbours(text, again, np.zeros(60, bool), keep=10)
+    np.testing.assert_array_equal(nothing.toarray(), again.toarray())
+
+
+def test_the_low_pass_filter_spans_the_largest_singular_vectors():
+    rows = sp.random_array((80, 30), density=0.2, rng=np.random.default_rng(0), dtype=np.float32, format="csr")
+    left, right = factors.low_pass(factors.stacked([rows]), rank=5, iterations=40)
+    of_context, of_item = degrees(factors.stacked([rows]))
+    normal = scaled(factors.stacked([rows]), of_context, of_item, 0.5, 0.5).toarray()
+    vectors = np.linalg.svd(normal)[2][:5].T
+    root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
+    np.testing.assert_allclose(left @ right.T, (vectors / root) @ (vectors * root**0.6).T, atol=1e-3)

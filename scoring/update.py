@@ -1,0 +1,146 @@
+"""Changes taken in without learning: a new version of the model beside the changed graph, both or neither.
+
+The order makes it so. The new version is written in full, and says which batch it waits for; the store applies that
+batch, wholly or not at all; then the version is published. Somebody who comes after a process that was killed between
+the last two steps finds a version that waits, asks the store whether it holds the batch, and publishes it if so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..config import ShopConfig
+from ..durable import alone
+from ..encoders.transformer import encode
+from ..errors import ArtifactError, CatalographError
+from ..kg.change import store_batch
+from ..kg.net import net_of
+from ..kg.replay import events_after
+from ..kg.store import without_password
+from ..kg.stores import open_store
+from ..loaders.changes import Changes
+from ..loaders.interactions import is_behind
+from . import bundle as bundles
+from . import versions
+from .changed import changed, events_of
+from .encoding import encoder_of
+
+EMBEDDED = "ladybug:"
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What became of a batch. version: what is published after it. taken: False for a batch that was known already.
+    counts: changes by kind. held_out: how many interactions lie behind the split's cut, where no model sees them."""
+
+    batch: str
+    version: str
+    taken: bool
+    counts: dict[str, int]
+    held_out: int = 0
+
+
+def update(folder: Path, changes: Changes, *, store_url: str | None = None, feedback: int = 0) -> Updated:
+    """Take a batch into the graph and the published model of a build folder.
+
+    store_url: where the graph is; default: the embedded one in the folder. feedback: the number of the newest event of
+    the service's log that is in the batch.
+
+    Raises:
+        DataError: a change does not fit the shop; nothing of the batch was taken in.
+        StoreError: the store cannot be written.
+        ArtifactError: nothing is published here, or another process builds here.
+    """
+    versions.published(folder)  # said before a folder is made
+    with alone(folder):
+        settle_alone(folder)
+        return _taken(folder, changes, store_url or f"{EMBEDDED}{folder / 'graph.lbug'}", feedback)
+
+
+def _taken(folder: Path, changes: Changes, store_url: str, feedback: int) -> Updated:
+    place = versions.published(folder)
+    loaded, stored = bundles.load(place)
+    counts = dict(Counter(str(change.op) for change in changes.changes))
+    if any(batch.id == changes.id for batch in loaded.updates):
+        return Updated(changes.id, place.name, False, counts)
+    config = ShopConfig.model_validate(loaded.config)
+    with closing(open_store(store_url, adopt=config.store.adopt)) as store:
+        net = net_of(changes, config, store.schema(), store)
+        before = events_of(loaded)
+        after = events_after(before, net, config)
+        batch = store_batch(changes.id, net, config, store, before, after)
+        made = changed(loaded, stored, net, batch, after, store, lambda texts: _encoded(folder, loaded, texts))
+        made = replace(
+            made,
+            inputs=hashlib.sha256(f"{loaded.inputs}\n{changes.text()}".encode()).hexdigest(),
+            updates=(*loaded.updates, changes),
+            waits=bundles.Waits(changes.id, place.name, _as_told(store_url, folder)),
+            feedback=max(loaded.feedback, feedback),
+        )
+        new = versions.write(made, folder)
+        try:
+            store.apply(batch)
+        except CatalographError:
+            settle_alone(
+                folder
+            )  # should the answer alone have been lost, the store has it, and the version is published
+            if not versions.is_published(new):
+                raise
+    if not versions.is_published(new):
+        versions.publish(new)
+    held_out = sum(is_behind(event.at, config.split) for event in net.events)
+    return Updated(changes.id, new.name, True, counts, held_out)
+
+
+def settle(folder: Path) -> None:
+    """Finish what a killed update left: publish the version whose batch the store holds. Cheap where nothing waits."""
+    if versions.waiting(folder) is None:
+        return
+    try:
+        with alone(folder):
+            settle_alone(folder)
+    except ArtifactError:  # an update is under way, or the folder is read-only: it is as published
+        return
+
+
+def settle_alone(folder: Path) -> None:
+    """As :func:`settle`, for who has the folder already."""
+    found = versions.waiting(folder)
+    if found is None:
+        return
+    place, waits = found
+    try:
+        with closing(open_store(_as_found(waits.store, folder))) as store:
+            held = store.holds(waits.batch)
+    except CatalographError:  # the store cannot be asked now; somebody will later
+        return
+    if held:
+        versions.publish(place)
+    else:
+        shutil.rmtree(place)
+
+
+def _as_told(url: str, folder: Path) -> str:
+    """A store's URL as a bundle keeps it: the build folder may move, and the working folder is another tomorrow."""
+    if not url.startswith(EMBEDDED):
+        return without_password(url)
+    path, home = Path(url.removeprefix(EMBEDDED)).resolve(), folder.resolve()
+    return EMBEDDED + (path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path))
+
+
+def _as_found(url: str, folder: Path) -> str:
+    """The other way round."""
+    return EMBEDDED + str(folder / url.removeprefix(EMBEDDED)) if url.startswith(EMBEDDED) else url
+
+
+def _encoded(folder: Path, bundle: bundles.Bundle, texts: Sequence[str]) -> np.ndarray:
+    vectors: np.ndarray = encode(texts, encoder_of(bundle, folder), cache=folder / "text")
+    return vectors

@@ -1,0 +1,205 @@
+"""Batches of changes as files and as dictionaries: read back alike, refused with one line that says where and what."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalograph import Changes
+from catalograph.config import ShopConfig
+from catalograph.errors import DataError
+from catalograph.kg.net import net_of
+from catalograph.kg.replay import Tables, replayed
+from catalograph.kg.schema import Schema
+from catalograph.loaders.catalogue import Catalogue, EdgeKey
+from catalograph.loaders.changes import read_changes
+
+STARTED = '{"batch": "1"}\n'
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+VALUES = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+)
+
+
+@given(TEXTS, st.dictionaries(TEXTS, VALUES, max_size=3), st.integers(0, 2**40))
+def test_any_batch_comes_back_from_its_lines(tmp_path_factory, id_, properties, at):
+    changes = [
+        {
+            "op": "upsert_item",
+            "id": id_,
+            "properties": properties,
+            "relations": {id_: [id_, {"label": "B", "id": id_}]},
+        },
+        {"op": "interaction", "user": id_, "item": 7, "at": at},
+    ]
+    batch = Changes.of("an id", changes)
+    file = tmp_path_factory.mktemp("changes") / "x.jsonl"
+    file.write_text(batch.text() + Changes.of("another", []).text(), "utf-8", newline="")
+    back, empty = read_changes(file)
+    assert back.changes == batch.changes
+    assert (empty.id, empty.changes) == ("another", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "it is empty; let the first line be"),
+        ('{"op": "retire_item", "id": "a"}', "line 1: no batch has begun"),
+        ('{"batch": ""}', "line 1: '' is no batch id"),
+        ('{"batch": "1", "id": 3}', "line 1: 'id' beside 'batch'"),
+        (STARTED + STARTED, "line 2: batch '1' begins a second time"),
+        (STARTED + "{", "line 2: no JSON"),
+        (STARTED + "[]", "line 2: a list; write one JSON object a line"),
+        (STARTED + "[" * 100_000, "line 2: no JSON"),
+        (
+            STARTED + '{"op": "upsert_itme", "id": "a"}',
+            "line 2, field 'op': 'upsert_itme' is no change, did you mean 'upsert_item'",
+        ),
+        (STARTED + '{"id": "a"}', "line 2, field 'op': None is no change; known: upsert_item"),
+        (STARTED + '{"op": "retire_item"}', "line 2, field 'id' is missing"),
+        (STARTED + '\n\n{"op": "retire_item", "id": " "}', "line 4, field 'id': ' ': an id is not empty"),
+        (STARTED + '{"op": "retire_item", "id": 1.5}', "line 2, field 'id': 1.5: an id is a text or a whole number"),
+        (STARTED + '{"op": "retire_item", "id": "\\ud800"}', "line 2, field 'id': .*valid Unicode"),
+        (STARTED + '{"op": "retire_item", "id": "a", "itme": 1}', "line 2, field 'itme': there is no such field"),
+        (
+            STARTED + '{"op": "interaction", "user": "u", "item": "i", "at": "soon"}',
+            "field 'at': 'soon': a time is ISO 8601",
+        ),
+        (STARTED + '{"op": "interaction", "user": "u", "item": "i", "quantity": NaN}', "field 'quantity': nan"),
+        (
+            STARTED + '{"op": "upsert_item", "id": "i", "properties": {"p": Infinity}}',
+            "field 'properties.p': inf: a number is finite",
+        ),
+        (
+            STARTED + '{"op": "upsert_item", "id": "i", "properties": {"p": [1]}}',
+            r"field 'properties.p': \[1\]: a property is",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_the_line_and_the_field(tmp_path, text, complaint):
+    file = tmp_path / "x.jsonl"
+    file.write_text(text, "utf-8")
+    with pytest.raises(DataError, match=complaint) as found:
+        read_changes(file)
+    assert str(found.value).startswith(str(file))
+    assert "\n" not in str(found.value)
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(b'{"batch": "\xff"}')
+    with pytest.raises(DataError, match="byte 11 is not UTF-8"):
+        read_changes(tmp_path / "x.jsonl")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_changes(tmp_path / "y.jsonl")
+
+
+CONFIG = ShopConfig.model_validate(
+    {"shop": {"name": "s"}, "items": {"file": "i.csv"}, "interactions": {"file": "e.csv", "time": "t"}}
+)
+NODES = {
+    "Item": pa.table({"id": ["a", "b", "c"], "price": [1.0, 2.0, None], "sold": pa.array([1, 2, 3])}),
+    "User": pa.table({"id": ["u"]}),
+    "Brand": pa.table({"id": ["x", "y"], "name": ["X", "Y"]}),
+    "Maker": pa.table({"id": ["m"]}),
+}
+BY, SOLD = EdgeKey("Item", "BY", "Brand"), EdgeKey("Item", "BY", "Maker")
+EDGES = {
+    BY: pa.table({"source": ["a", "b"], "target": ["x", "x"], "sure": [True, False]}),
+    SOLD: pa.table({"source": ["c"], "target": ["m"]}),
+    EdgeKey("Item", "LIKE", "Item"): pa.table({"source": ["a"], "target": ["b"]}),
+    EdgeKey("User", "INTERACTED", "Item"): pa.table({"source": ["u"], "target": ["a"], "count": [1]}),
+}
+EVENTS = pa.table({"user": ["u", "u"], "item": ["a", "c"], "part": ["train"] * 2, "at": [1_000, 2_000]})
+SHOP = Catalogue("Item", "User", None, NODES, EDGES, EVENTS)
+
+
+def after(*changes):
+    return replayed(SHOP, [Changes.of("1", changes)], CONFIG)
+
+
+def rows(table):
+    return sorted(tuple(row.values()) for row in table.to_pylist())
+
+
+def test_changes_count_in_their_order():
+    found = after(
+        {
+            "op": "upsert_item",
+            "id": "d",
+            "properties": {"sold": 4.0},
+            "relations": {"BY": [{"label": "Brand", "id": "z"}]},
+        },
+        {"op": "upsert_item", "id": "d", "properties": {"price": 4}},
+        {"op": "upsert_item", "id": "a", "relations": {"BY": []}},
+        {"op": "upsert_node", "label": "Brand", "id": "x", "properties": {"name": "Xu"}},
+        {"op": "unrelate", "source": "b", "relation": "BY", "target": {"label": "Brand", "id": "x"}},
+        {"op": "relate", "source": "b", "relation": "BY", "target": {"label": "Brand", "id": "x"}},
+        {"op": "retire_item", "id": "c"},
+    )
+    assert rows(found.nodes["Item"]) == [("a", 1.0, 1), ("b", 2.0, 2), ("d", 4.0, 4)]
+    assert rows(found.nodes["Brand"]) == [("x", "Xu"), ("y", "Y"), ("z", "z")]
+    assert rows(found.edges[BY]) == [("b", "x", None), ("d", "z", None)]
+    assert rows(found.edges[SOLD]) == []
+    assert found.interactions["item"].to_pylist() == ["a"]
+
+
+def test_interactions_come_in_time_order_and_the_same_one_counts_once():
+    event = {"op": "interaction", "user": "u", "item": "b", "at": 1_500}
+    found = after(event, event, event | {"item": "a", "at": 1_000}, event | {"user": "v", "at": "1970-01-01T00:00:03Z"})
+    assert found.interactions["user"].to_pylist() == ["u", "u", "u", "v"]
+    assert found.interactions["item"].to_pylist() == ["a", "b", "c", "b"]
+    assert found.nodes["User"]["id"].to_pylist() == ["u", "v"]
+    found = after(event, {"op": "retire_interaction", "user": "u", "item": "b"}, event | {"at": 9})
+    assert found.interactions["item"].to_pylist() == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ([{"op": "retire_item", "id": "q"}], "change 1, field 'id': there is no Item 'q'"),
+        ([{"op": "upsert_item", "id": "a", "properties": {"prise": 1}}], "no such property, did you mean 'price'"),
+        ([{"op": "upsert_item", "id": "a", "properties": {"price": "dear"}}], "'dear' is no float64; write a number"),
+        ([{"op": "upsert_item", "id": "a", "properties": {"sold": 1.5}}], "'1.5' is no int64"),
+        ([{"op": "upsert_item", "id": "a", "properties": {"sold": 2**63}}], "is no int64"),
+        (
+            [{"op": "upsert_item", "id": "a", "relations": {"BYE": ["x"]}}],
+            "the graph has no 'BYE' of Item, did you mean 'BY'",
+        ),
+        (
+            [{"op": "upsert_item", "id": "a", "relations": {"BY": ["x"]}}],
+            'BY leads to Brand, Maker; write {"label": "Brand", "id": "x"}',
+        ),
+        (
+            [{"op": "upsert_item", "id": "a", "relations": {"LIKE": ["q"]}}],
+            "field 'relations.LIKE': there is no Item 'q'",
+        ),
+        (
+            [{"op": "upsert_item", "id": "a", "relations": {"INTERACTED": ["u"]}}],
+            "INTERACTED is made from the interactions",
+        ),
+        ([{"op": "upsert_node", "label": "Item", "id": "a"}], "Item nodes are the shop's items; say upsert_item"),
+        ([{"op": "retire_node", "label": "Brad", "id": "x"}], "the graph has no 'Brad', did you mean 'Brand'"),
+        ([{"op": "interaction", "user": "u", "item": "a"}], "field 'at' is missing"),
+        ([{"op": "interaction", "user": "u", "item": "q", "at": 1}], "field 'item': there is no Item 'q'"),
+        ([{"op": "interaction", "user": "u", "item": "a", "at": 1, "quantity": 2}], "the shop has no such column"),
+        (
+            [{"op": "retire_item", "id": "a"}, {"op": "upsert_item", "id": "a"}],
+            "change 2, field 'id': Item 'a' is retired earlier",
+        ),
+    ],
+)
+def test_a_change_that_does_not_fit_is_one_line_that_says_what_to_do(changes, complaint):
+    with pytest.raises(DataError) as found:
+        net_of(Changes.of("1", changes), CONFIG, Schema.of(NODES, EDGES), Tables(NODES))
+    assert complaint in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_batch_of_dictionaries_is_checked_as_a_file_is():
+    with pytest.raises(DataError, match="batch 'x', change 2, field 'op': 'nothing' is no change"):
+        Changes.of("x", [{"op": "retire_item", "id": "a"}, {"op": "nothing"}])
+    with pytest.raises(DataError, match="is no batch id"):
+        Changes.of("a\nb", [])
+    assert json.loads(Changes.of("x", [{"op": "retire_item", "id": 7}]).text().splitlines()[1])["id"] == "7"

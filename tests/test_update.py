@@ -1,0 +1,493 @@
+"""Changes without retraining: equal to a rebuild with the same weights, taken once, together with the store or not."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shops import SHOP, make_shop
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from same_weights import rebuilt_with_weights
+
+from catalograph import Changes, Recommender
+from catalograph.cli import main
+from catalograph.durable import alone
+from catalograph.errors import ArtifactError, DataError, StoreError
+from catalograph.kg.export import export_snapshot
+from catalograph.kg.stores import open_store
+from catalograph.loaders.feedback import Event, FeedbackLog
+from catalograph.pipeline import open_workshop, rebuild
+from catalograph.scoring import bundle as bundles
+from catalograph.scoring import versions
+from catalograph.service.shelf import Shelf
+
+FIXED_BANDS = SHOP.replace("bands = 3", "bands = [5, 12]")  # quantiles would move with every new price
+RELATED = """
+[[edges]]
+file = "like.csv"
+relation = "GOES_WITH"
+source = "item"
+target = "other"
+target_label = "Item"
+properties = { since = "int" }
+[encoder]
+text = ["name", "IN_CATEGORY"]
+"""
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """(shop.toml, build folder) that no test changes."""
+    folder = tmp_path_factory.mktemp("update")
+    toml = make_shop(folder / "shop", toml=FIXED_BANDS + RELATED)
+    rows = [f"i{n:02},i{(n * 7 + 3) % 40:02},{n}" for n in range(0, 40, 2)]
+    (toml.parent / "like.csv").write_text("item,other,since\n" + "\n".join(rows) + "\n")
+    rebuild(open_workshop(toml, out=folder / "build", device="cpu"))
+    return toml, folder / "build"
+
+
+@pytest.fixture
+def shop(first, tmp_path):
+    """A copy of it: (shop.toml, build folder)."""
+    shutil.copytree(first[0].parent, tmp_path / "shop")
+    shutil.copytree(first[1], tmp_path / "build")
+    return tmp_path / "shop/shop.toml", tmp_path / "build"
+
+
+def graph_of(out):
+    with closing(open_store(f"ladybug:{out / 'graph.lbug'}")) as store:
+        return export_snapshot(store, held_out=True)
+
+
+def with_fixed_weights(before, toml, folder):
+    """The bundle a rebuild of these files makes when nothing is learned: weights and vectors are those of `before`."""
+    return rebuilt_with_weights(open_workshop(toml, out=folder, device="cpu"), *before)
+
+
+def assert_equal(one, other):
+    """The same ids, and every score of every user for every item the same to 1e-5."""
+    assert one.items.equals(other.items)
+    assert one.users.equals(other.users)
+    assert one.edges.to_pylist() == other.edges.to_pylist()
+    for name in ("user", "item", "at", "position", "quantity", "label"):
+        np.testing.assert_array_equal(getattr(one.log, name), getattr(other.log, name))
+    np.testing.assert_array_equal(one.model.allowed, other.model.allowed)
+    np.testing.assert_allclose(one.model.about_items, other.model.about_items, atol=1e-5)
+    assert [term.name for term in one.model.terms] == [term.name for term in other.model.terms]
+    users, items = np.arange(len(one.users)), np.arange(len(one.items))
+    scorables = [bundle.model.scorable(bundle.log) for bundle in (one, other)]
+    for mine, theirs in zip(scorables[0].dense(users), scorables[1].dense(users), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    parts = [
+        bundle.model.parts(scorable, users, items, bundle.model.peaks(scorable, users))
+        for bundle, scorable in zip((one, other), scorables, strict=True)
+    ]
+    np.testing.assert_allclose(*parts, atol=1e-5)
+
+
+MONDAY = [
+    {"op": "upsert_item", "id": "i99", "properties": {"name": "Garden gnome", "price": 4.5}}
+    | {"relations": {"IN_CATEGORY": ["Shop > Garden"], "IN_PRICE_BAND": ["below 5"]}},
+    {"op": "upsert_item", "id": "i03", "properties": {"name": "Blue lamp & garden light"}},
+    {"op": "interaction", "user": "u00", "item": "i99", "at": "2024-03-30T10:00:00Z", "quantity": 2},
+    {"op": "interaction", "user": "u00", "item": "i04", "at": "2024-03-30T10:00:20Z", "quantity": 1},
+    {"op": "interaction", "user": "new", "item": "i05", "at": "2024-03-31T10:00:00", "quantity": 1},
+    {"op": "interaction", "user": "u01", "item": "i05", "at": "2024-04-20T10:00:00", "quantity": 1},
+    {"op": "retire_item", "id": "i08"},
+    {"op": "retire_user", "id": "u05"},
+    {"op": "relate", "source": "i01", "relation": "GOES_WITH", "target": "i02", "properties": {"since": 7}},
+    {"op": "unrelate", "source": "i04", "relation": "GOES_WITH", "target": "i31"},
+]
+
+
+def edit_files(folder):
+    """The same changes, made by hand in the shop's tables."""
+    items = (
+        (folder / "items.csv")
+        .read_text()
+        .replace("Lamps number 3,", "Blue lamp & garden light,")
+        .replace("Garden number 3,", "Blue lamp & garden light,")
+    )
+    rows = [line for line in items.splitlines() if not line.startswith("i08,")]
+    (folder / "items.csv").write_text("\n".join([*rows, "i99,Garden gnome,4.5,Shop > Garden"]) + "\n")
+    sales = (folder / "sales.csv").read_text().splitlines()
+    sales = [line for line in sales if ",i08," not in line and not line.startswith("u05,")]
+    sales += ["u00,i99,2024-03-30T10:00:00,2", "u00,i04,2024-03-30T10:00:20,1"]
+    sales += ["new,i05,2024-03-31T10:00:00,1", "u01,i05,2024-04-20T10:00:00,1"]
+    (folder / "sales.csv").write_text("\n".join(sales) + "\n")
+    like = (folder / "like.csv").read_text().splitlines()
+    like = [line for line in like if "i08" not in line and not line.startswith("i04,i31")]
+    (folder / "like.csv").write_text("\n".join([*like, "i01,i02,7"]) + "\n")
+
+
+def test_an_update_is_a_rebuild_of_changed_files_with_the_same_weights(shop, tmp_path):
+    toml, out = shop
+    before = bundles.load(versions.published(out))
+    done = Recommender.load(out).update(Changes.of("monday", MONDAY))
+    assert done.taken
+    assert versions.published(out).name == done.version
+    after, _ = bundles.load(versions.published(out))
+    edit_files(toml.parent)
+    assert_equal(after, with_fixed_weights(before, toml, tmp_path / "reference"))
+    assert graph_of(out).digest == graph_of(tmp_path / "reference").digest
+
+
+def test_a_batch_is_taken_once(shop, capsys):
+    toml, out = shop
+    made = Recommender.load(out)
+    made.update(Changes.of("monday", MONDAY))
+    once, version = graph_of(out).digest, versions.published(out).name
+    again = made.update(Changes.of("monday", [{"op": "retire_item", "id": "i01"}]))  # the id counts, not what it says
+    assert (again.taken, again.version) == (False, version)
+    assert graph_of(out).digest == once
+    file = toml.parent / "monday.jsonl"
+    file.write_text(Changes.of("monday", MONDAY).text())
+    assert main(["update", str(toml), str(file), "--out", str(out)]) == 0
+    assert "monday: known already" in capsys.readouterr().err
+
+
+def test_the_recommender_answers_from_the_new_version(shop):
+    made = Recommender.load(shop[1])
+    with pytest.raises(DataError):
+        made.update(Changes.of("0", [{"op": "retire_item", "id": "nothing"}]))
+    assert not made.knows("i99")
+    before = made.history("u01")
+    made.update(Changes.of("monday", MONDAY))
+    assert made.knows("i99")
+    assert not made.knows("i08")
+    assert made.history("u00")[-2:] == ["i99", "i04"]
+    assert made.recommend(["new"], k=3)[0]
+    assert made.history("u01") == [item for item in before if item != "i08"]  # theirs lies behind the split's cut
+    assert made.recommend_for(["i00"], k=20, where="IN_CATEGORY == 'Shop > Garden' and price < 5")
+    assert made.explain("u00", "i05").terms
+
+
+def test_only_new_texts_are_encoded(shop, monkeypatch):
+    told = []
+    encode = sys.modules["catalograph.scoring.update"].encode
+    monkeypatch.setattr(
+        "catalograph.scoring.update.encode", lambda texts, *a, **k: told.extend(texts) or encode(texts, *a, **k)
+    )
+    made = Recommender.load(shop[1])
+    made.update(Changes.of("1", [{"op": "upsert_item", "id": "i03", "properties": {"price": 3.0}}]))
+    assert told == []
+    made.update(
+        Changes.of(
+            "2", [{"op": "upsert_node", "label": "Category", "id": "Shop > Toys", "properties": {"name": "Games"}}]
+        )
+    )
+    assert len(told) == 10  # a quarter of the items reads the name of this category
+    told.clear()
+    made.update(Changes.of("3", MONDAY))
+    assert sorted(told) == ["Blue lamp & garden light | Garden", "Garden gnome | Garden"]
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from catalograph import Changes
+from catalograph.kg.ladybug import LadybugStore
+from catalograph.scoring import update, versions
+out, file, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if where == "before the store":
+    LadybugStore.apply = die
+if where == "before the pointer":
+    versions.publish = die
+if where == "while the bundle is written":
+    versions.move_in = die
+from catalograph.loaders.changes import read_changes
+update.update(out, read_changes(file)[0])
+"""
+
+
+def assert_both_or_neither(out):
+    """Whether the batch is there: in the model and in the graph, or in none of them."""
+    model = Recommender.load(out).knows("i99")
+    assert ("i99" in graph_of(out).ids["Item"]) == model
+    return model
+
+
+@pytest.mark.parametrize(
+    ("where", "there"),
+    [("while the bundle is written", False), ("before the store", False), ("before the pointer", True)],
+)
+def test_a_killed_update_is_in_the_graph_and_in_the_model_or_in_neither(shop, tmp_path, where, there):
+    file = tmp_path / "monday.jsonl"
+    file.write_text(Changes.of("monday", MONDAY).text())
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(shop[1]), str(file), where],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert assert_both_or_neither(shop[1]) == there
+    assert main(["update", str(shop[0]), str(file), "--out", str(shop[1])]) == 0
+    assert assert_both_or_neither(shop[1])
+
+
+def test_a_store_that_refuses_leaves_the_model_as_it_was(shop, monkeypatch):
+    def refuse(*_):
+        raise StoreError("the store is down")
+
+    made, version = Recommender.load(shop[1]), versions.published(shop[1]).name
+    monkeypatch.setattr("catalograph.kg.ladybug.LadybugStore.apply", refuse)
+    with pytest.raises(StoreError, match="the store is down"):
+        made.update(Changes.of("monday", MONDAY))
+    assert versions.published(shop[1]).name == version
+    assert versions.waiting(shop[1]) is None
+    assert not made.knows("i99")
+
+
+def test_one_update_at_a_time(shop):
+    with alone(shop[1]), pytest.raises(ArtifactError, match="another process is building here"):
+        Recommender.load(shop[1]).update(Changes.of("monday", MONDAY))
+
+
+def test_a_rebuild_learns_from_the_updates_and_says_what_it_drops(shop):
+    toml, out = shop
+    Recommender.load(out).update(Changes.of("monday", MONDAY))
+    updated, lines = graph_of(out).digest, []
+    result = rebuild(open_workshop(toml, out=out, device="cpu", say=lines.append))
+    assert not result["skipped"]
+    assert "updates   10 changes of 1 batches, as if the files had them" in lines
+    assert Recommender.load(out).knows("i99")
+    assert graph_of(out).digest == updated
+    assert not Recommender.load(out).update(Changes.of("monday", [])).taken
+    assert rebuild(open_workshop(toml, out=out, device="cpu"))["skipped"]
+    lines.clear()
+    rebuild(open_workshop(toml, out=out, device="cpu", drop_updates=True, say=lines.append))
+    assert lines[0] == "updates   dropped: 10 changes of 1 batches, the last monday"
+    assert not Recommender.load(out).knows("i99")
+    assert "i99" not in graph_of(out).ids["Item"]
+
+
+def test_updates_that_no_longer_fit_the_files_are_told(shop):
+    toml, out = shop
+    Recommender.load(out).update(Changes.of("monday", MONDAY))
+    items = toml.parent / "items.csv"
+    items.write_text("".join(line for line in items.open() if not line.startswith("i08,")))
+    for name in ("sales.csv", "like.csv"):
+        file = toml.parent / name
+        file.write_text("".join(line for line in file.open() if "i08" not in line))
+    with pytest.raises(
+        DataError, match=r"no longer fits .* line 8, field 'id': there is no Item 'i08'.*--drop-updates"
+    ):
+        rebuild(open_workshop(toml, out=out, device="cpu"))
+
+
+ITEMS = st.sampled_from([*(f"i{n:02}" for n in range(0, 40, 3)), "n0", "n1"])
+USERS = st.sampled_from([*(f"u{n:02}" for n in range(0, 60, 7)), "v0", "v1"])
+CATEGORY = st.lists(st.sampled_from(["Shop > Mugs", "Shop > Toys", "Shop > New"]), max_size=2, unique=True)
+TIMES = st.integers(0, 110).map(lambda day: 1_704_100_000_000 + day * 86_400_000 + day % 7 * 1_000)
+
+
+def op(name, **fields):
+    return st.fixed_dictionaries({"op": st.just(name), **fields})
+
+
+ANY_CHANGE = st.one_of(
+    op("interaction", user=USERS, item=ITEMS, at=TIMES, quantity=st.integers(1, 3)),
+    op("upsert_item", id=ITEMS, properties=op("", price=st.floats(1, 20)).map(lambda d: {"price": d["price"]})),
+    op("upsert_item", id=ITEMS, relations=CATEGORY.map(lambda ids: {"IN_CATEGORY": ids})),
+    op("upsert_item", id=ITEMS, properties=st.sampled_from(["Red mug", "Toy car", ""]).map(lambda n: {"name": n})),
+    op("retire_item", id=ITEMS),
+    op("upsert_user", id=USERS),
+    op("retire_user", id=USERS),
+    op("upsert_node", label=st.just("Category"), id=st.just("Shop > Mugs"), properties=st.just({"name": "Cups"})),
+    op("retire_node", label=st.just("Category"), id=st.sampled_from(["Shop > Toys", "Shop > Mugs"])),
+    op("relate", source=ITEMS, relation=st.just("GOES_WITH"), target=ITEMS, properties=st.just({"since": 1})),
+    op("unrelate", source=st.just("i04"), relation=st.just("GOES_WITH"), target=st.just("i31")),
+    op("retire_interaction", user=USERS, item=ITEMS),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(ANY_CHANGE, min_size=1, max_size=5), min_size=1, max_size=2))
+def test_any_batches_are_a_rebuild_with_the_same_weights(first, tmp_path_factory, batches):
+    toml, out = first[0], tmp_path_factory.mktemp("any") / "build"
+    shutil.copytree(first[1], out)
+    before = bundles.load(versions.published(out))
+    taken = 0
+    for n, changes in enumerate(batches):
+        version = versions.published(out).name
+        try:
+            taken += Recommender.load(out).update(Changes.of(str(n), changes)).taken
+        except DataError:  # most random changes that do not fit each other are refused
+            assert versions.published(out).name == version
+    if taken:
+        after, updated = bundles.load(versions.published(out))[0], graph_of(out).digest
+        assert_equal(after, with_fixed_weights(before, toml, out))
+        assert graph_of(out).digest == updated
+    shutil.rmtree(out)
+
+
+def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
+    toml, out = shop
+    log = FeedbackLog(out)
+    told = {"at": 1_711_800_000_000, "user": "guest"}  # 2024-03-30
+    log.append(
+        [
+            [
+                Event(id="1", item="i05", kind="purchase", **told),
+                Event(id="2", item="i06", kind="click", **told),
+                Event(id="3", item="unknown", kind="purchase", **told),
+            ]
+        ]
+    )
+    update = ["update", str(toml), "--feedback", "--out", str(out)]
+    assert main(update) == 0
+    said = capsys.readouterr().err
+    assert "left out: 1 events of items the shop does not have" in said
+    assert "feedback 1-3: version" in said
+    assert Recommender.load(out).history("guest") == ["i05"]
+    assert main(update) == 0
+    assert "no new feedback" in capsys.readouterr().err
+    log.append([[Event(id="4", item="i07", kind="cart", **told | {"at": 1_711_900_000_000})]])
+    log.close()
+    assert main([*update, "--kind", "purchase", "--kind", "cart"]) == 0
+    assert Recommender.load(out).history("guest") == ["i05", "i07"]
+    assert main([*update, "--kind", "purchse"]) == 2
+    assert "did you mean 'purchase'" in capsys.readouterr().err
+
+
+def test_a_running_service_takes_the_new_version_up(shop):
+    shelf = Shelf(shop[1])
+    done = Recommender.load(shop[1]).update(Changes.of("monday", MONDAY))
+    shelf.refresh()
+    assert shelf.current.version == done.version
+    assert shelf.current.model.knows("i99")
+
+
+def test_neo4j_and_the_model_move_together(first, tmp_path, neo4j_url, monkeypatch, capsys):
+    toml, out = first[0], tmp_path / "build"
+    rebuild(open_workshop(toml, out=out, store=neo4j_url, device="cpu"))
+    embedded = tmp_path / "embedded"
+    shutil.copytree(first[1], embedded)
+    Recommender.load(embedded).update(Changes.of("monday", MONDAY))
+    file = tmp_path / "monday.jsonl"
+    file.write_text(Changes.of("monday", MONDAY).text())
+    update = ["update", str(toml), str(file), "--out", str(out), "--store", neo4j_url]
+    with monkeypatch.context() as broken:  # the process dies after the server has committed
+        broken.setattr("catalograph.scoring.versions.publish", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            main(update)
+    assert Recommender.load(out).knows("i99")
+    with closing(open_store(neo4j_url)) as store:
+        assert export_snapshot(store, held_out=True).digest == graph_of(embedded).digest
+    capsys.readouterr()
+    assert main(update) == 0
+    assert "known already" in capsys.readouterr().err
+
+
+SMALL = """
+[shop]
+name = "small"
+[gnn]
+dim = 4
+epochs = 1
+[model]
+pool_size = 10
+head = "linear"
+folds = 1
+[interactions]
+file = "events.csv"
+user = "user"
+item = "item"
+"""
+WITH_BRANDS = """
+[items]
+file = "items.csv"
+id = "item"
+[[attributes]]
+column = "brand"
+relation = "BY"
+label = "Brand"
+"""
+NEW = {"op": "upsert_item", "id": "n", "relations": {"BY": ["b1", "of its own"]}}
+
+
+def events(number):
+    """50 users, eight events each; the same draw for every shop."""
+    random = np.random.default_rng(0)
+    rows = [(f"u{u:02}", f"i{random.integers(15):02}", place) for u in range(50) for place in range(8)]
+    return [f"{user},{item}{number(place, random)}" for user, item, place in rows]
+
+
+@pytest.mark.parametrize(
+    ("settings", "header", "number", "changes"),
+    [
+        (
+            'position = "pos"\n[split]\nmethod = "last"\n',
+            "user,item,pos",
+            lambda place, _: f",{place}",
+            [
+                {"op": "interaction", "user": "u01", "item": "new"},
+                {"op": "interaction", "user": "u01", "item": "i05"},
+                {"op": "interaction", "user": "u02", "item": "i03", "position": 20},
+                {"op": "retire_item", "id": "i04"},
+            ],
+        ),
+        (
+            WITH_BRANDS,
+            "user,item",
+            lambda *_: "",
+            [
+                NEW,
+                {"op": "interaction", "user": "u01", "item": "n"},
+                {"op": "interaction", "user": "new", "item": "n"},
+                {"op": "retire_user", "id": "u09"},
+            ],
+        ),
+        (
+            'label = "label"\n[split]\nmethod = "column"\ncolumn = "part"\n' + WITH_BRANDS,
+            "user,item,label,part",
+            lambda place, random: f",{random.integers(2)},{'train' if place else 'test'}",
+            [
+                NEW,
+                {"op": "interaction", "user": "u01", "item": "n", "label": 1},
+                {"op": "interaction", "user": "u02", "item": "n", "label": 0},
+                {"op": "retire_item", "id": "i03"},
+            ],
+        ),
+    ],
+    ids=["positions and no item table", "no order", "labelled pairs"],
+)
+def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, number, changes):
+    toml, out = tmp_path / "shop.toml", tmp_path / "build"
+    toml.write_text(SMALL + settings)
+    (tmp_path / "events.csv").write_text("\n".join([header, *events(number)]) + "\n")
+    (tmp_path / "items.csv").write_text("item,brand\n" + "".join(f"i{n:02},b{n % 4}\n" for n in range(15)))
+    rebuild(open_workshop(toml, out=out, device="cpu"))
+    before = bundles.load(versions.published(out))
+    Recommender.load(out).update(Changes.of("1", changes))
+    after, updated = bundles.load(versions.published(out))[0], graph_of(out).digest
+    assert_equal(after, with_fixed_weights(before, toml, out))
+    assert graph_of(out).digest == updated
+
+
+def test_hostile_ids_and_texts_are_data(shop):
+    made = Recommender.load(shop[1])
+    hostile = ["'}) DETACH DELETE n //", '`x` \\ "', "a\nb\u2028c", "🦊 {0}", "=cmd|' /C calc'!A0", "\x00 nul"]
+    changes = [{"op": "upsert_item", "id": id_, "properties": {"name": f"{id_} <b>"}} for id_ in hostile]
+    changes += [
+        {"op": "interaction", "user": id_, "item": id_, "at": 1_711_000_000_000 + n, "quantity": 1}
+        for n, id_ in enumerate(hostile)
+    ]
+    done = made.update(Changes.of("x' OR 1=1 //", changes))
+    assert made.update(Changes.of("x' OR 1=1 //", [])).version == done.version
+    told = [id_.strip() for id_ in hostile]
+    assert [made.history(id_) for id_ in told] == [[id_] for id_ in told]
+    assert set(told) <= set(graph_of(shop[1]).ids["Item"].ids)
+    assert len(graph_of(shop[1]).ids["Item"]) == 40 + len(hostile)
+    assert bundles.updates_in(versions.published(shop[1]))[0].changes[0].id == told[0]

@@ -1,0 +1,82 @@
+"""Changes without retraining, on the command line: batches from files and from the service's log of feedback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from .config import ShopConfig
+from .errors import ConfigError, did_you_mean
+from .loaders.changes import Changes
+from .loaders.feedback import KINDS, read_feedback
+from .pipeline import Workshop
+from .scoring import versions
+from .scoring.bundle import ITEMS
+from .scoring.update import Updated, settle, update
+
+PURCHASE = "purchase"
+
+
+def take_in(workshop: Workshop, batches: Sequence[Changes], *, feedback: Sequence[str] = ()) -> list[Updated]:
+    """Take these batches in, one after the other, and tell what became of each.
+
+    feedback: kinds of events of the service's log that are interactions too; those not taken yet follow as a batch.
+    """
+    done = [_taken(workshop, batch) for batch in batches]
+    if feedback:
+        batch, newest = _feedback(workshop, feedback)
+        if batch is None:
+            workshop.say(f"{'update':<9} no new feedback to take in")
+        else:
+            done.append(_taken(workshop, batch, newest))
+    return done
+
+
+def _taken(workshop: Workshop, batch: Changes, feedback: int = 0) -> Updated:
+    start = time.perf_counter()
+    done = update(workshop.folder, batch, store_url=workshop.store_url, feedback=feedback)
+    told = ", ".join(f"{n:,} {kind}" for kind, n in sorted(done.counts.items())) or "no change"
+    what = f"version {done.version}: {told}" if done.taken else f"known already, version {done.version} stays"
+    workshop.line("update", f"{batch.id}: {what}", start)
+    if done.held_out:
+        cut = workshop.config.split.at
+        workshop.say(
+            f"{'':<9} {done.held_out:,} interactions lie behind split.at = {cut}: held out, no model sees them"
+        )
+    return done
+
+
+def _feedback(workshop: Workshop, kinds: Sequence[str]) -> tuple[Changes | None, int]:
+    """The events of these kinds since the last ones taken in, of items the shop has, and the number of the newest."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"--kind {kind!r} is no kind of feedback{did_you_mean(kind, KINDS)}")
+    settle(workshop.folder)
+    place = versions.published(workshop.folder)
+    events = read_feedback(workshop.folder, after=versions.feedback(workshop.folder)).to_pylist()
+    items = set(pq.read_table(place / ITEMS, columns=["id"])["id"].to_pylist())
+    wanted = [event for event in events if event["kind"] in kinds]
+    known = [event for event in wanted if event["item"] in items or not workshop.config.has_item_table]
+    if len(wanted) > len(known):
+        workshop.say(f"{'feedback':<9} left out: {len(wanted) - len(known):,} events of items the shop does not have")
+    if not known:
+        return None, 0
+    batch = f"feedback {events[0]['number']}-{events[-1]['number']}"
+    return Changes.of(batch, [_interaction(event, workshop.config) for event in known]), events[-1]["number"]
+
+
+def _interaction(event: dict[str, Any], config: ShopConfig) -> dict[str, Any]:
+    """An event of the service with what this shop tells of an interaction."""
+    section = config.interactions
+    told = {
+        "at": event["at"] if section.time else None,
+        "quantity": event["quantity"] if section.quantity else None,
+        "kind": event["kind"] if section.kind else None,
+        "label": 1 if section.label else None,
+    }
+    return {"op": "interaction", "user": event["user"], "item": event["item"]} | {
+        name: value for name, value in told.items() if value is not None
+    }
