@@ -125,6 +125,9 @@ def evaluate(
     device: Device = None,
     seed: Seed = 0,
     baselines: Annotated[bool, typer.Option("--baselines", help="Tune and test the baselines too.")] = False,
+    all_baselines: Annotated[
+        bool, typer.Option("--all-baselines", help="Also those that take minutes: iALS, LightGCN, SASRec.")
+    ] = False,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Fit again with the graph shuffled, and without.")
     ] = False,
@@ -137,7 +140,13 @@ def evaluate(
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
     if each_relation and not ablation:
         raise ConfigError("--each-relation is a part of --ablation; give both")
-    document = run_evaluation(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
+    document = run_evaluation(
+        workshop,
+        baselines=baselines,
+        all_baselines=all_baselines,
+        ablation=ablation,
+        each_relation=each_relation,
+    )
     typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
 
 

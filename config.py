@@ -353,7 +353,7 @@ class EvaluationSection(Section):
     """What `evaluate` prints."""
 
     k: int = Field(10, ge=1)
-    baselines: tuple[str, ...] = ()  # default: all that apply
+    baselines: tuple[str, ...] = ()  # default: all that apply and take seconds
 
 
 class ShopConfig(Section):

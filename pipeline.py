@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
@@ -41,6 +41,7 @@ from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
 from .scoring.ablation import compared, graphs
+from .scoring.baselines import Baseline, chosen
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.evaluate import Evaluation, Row, evaluate
 from .scoring.evidence import Relation, relations_of
@@ -140,7 +141,7 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
     start = time.perf_counter()
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
-        result = _evaluated(world, model, baselines=False, say=workshop.say)
+        result = _evaluated(world, model, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
         workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
     versions.add_metrics(place, metrics, _page(metrics))
@@ -168,7 +169,7 @@ def _fit(world: World, say: Say) -> Model:
     return fit(world.given, say) if world.pairs is None else fit_clicks(world.given, world.pairs, say)
 
 
-def _evaluated(world: World, model: Model, *, baselines: bool, say: Say) -> Evaluation:
+def _evaluated(world: World, model: Model, *, baselines: Sequence[Baseline] = (), say: Say) -> Evaluation:
     if world.pairs is not None:
         return evaluate_clicks(world.given, model, world.pairs, baselines=baselines, say=say)
     assert world.test is not None
@@ -394,18 +395,28 @@ def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text:
 
 
 def run_evaluation(
-    workshop: Workshop, *, baselines: bool, ablation: bool = False, each_relation: bool = False
+    workshop: Workshop,
+    *,
+    baselines: bool,
+    all_baselines: bool = False,
+    ablation: bool = False,
+    each_relation: bool = False,
 ) -> dict[str, Any]:
     """Test the published model when it is up to date, else fit one; over every split of the shop.
 
+    `baselines` are those that shop.toml names, else those that take seconds; `all_baselines` are really all.
     `ablation` fits again with the graph shuffled and with none, `each_relation` also without one relation at a time.
     Returns the document `evaluate --json` prints; it lies in the build folder, beside a page that shows it.
     """
+    named = () if all_baselines else workshop.config.evaluation.baselines
+    asked = chosen(named, every=all_baselines) if baselines or all_baselines else ()
     with alone(workshop.folder):
-        return _tested(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
+        return _tested(workshop, asked, ablation=ablation, each_relation=each_relation)
 
 
-def _tested(workshop: Workshop, *, baselines: bool, ablation: bool, each_relation: bool) -> dict[str, Any]:
+def _tested(
+    workshop: Workshop, baselines: Sequence[Baseline], *, ablation: bool, each_relation: bool
+) -> dict[str, Any]:
     if workshop.config.split.method == "none":
         raise ConfigError("this shop holds nothing out; give shop.toml a [split] to evaluate")
     if ablation and workshop.config.interactions.label is not None:
@@ -461,7 +472,7 @@ def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[
             relations=relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived),
             learn_vectors=_learner(workshop, catalogue, snapshot, text),
         )
-        result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
+        result = evaluate(given, fit(given, _indented(workshop)), world.test)
         workshop.line("ablation", f"graph {name}: {_short(result.rows[0])}", start)
         yield name, result
 
@@ -482,8 +493,11 @@ def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:
 
 def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
     """The mean of one method's rows; with several also their standard deviation."""
-    values = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key != "name"}
-    mean = {"name": rows[0]["name"], **{key: float(found.mean()) for key, found in values.items()}}
+    words = ("name", "setting")
+    values = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key not in words}
+    mean: dict[str, Any] = {"name": rows[0]["name"], **{key: float(found.mean()) for key, found in values.items()}}
+    if "setting" in rows[0]:
+        mean["setting"] = "; ".join(dict.fromkeys(str(row["setting"]) for row in rows))
     return mean if len(rows) == 1 else mean | {"std": {key: float(found.std()) for key, found in values.items()}}
 
 

@@ -64,7 +64,8 @@ def test_evaluation_beats_popularity_and_has_the_promised_keys(built, tmp_path):
     document = run_evaluation(open_workshop(built[0], out=tmp_path, device="cpu"), baselines=True)
     assert {"shop", "split", "users", "items", "rows"} <= set(document)
     rows = {row["name"]: row for row in document["rows"]}
-    expected = {"catalograph", "popularity", "recent popularity", "item-kNN", "RP3beta", "recent RP3", "EASE"}
+    expected = {"catalograph", "popularity", "item-kNN", "RP3beta", "EASE"}
+    expected |= {"recent popularity", "newest item-kNN", "recent RP3"}  # there are times
     assert set(rows) == expected
     assert {"ndcg@10", "recall@10", "hr@10", "precision@10", "coverage@10", "fit_s"} <= set(rows["catalograph"])
     assert rows["catalograph"]["ndcg@10"] > rows["popularity"]["ndcg@10"]
