@@ -151,6 +151,28 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    shop: Shop,
+    budget: Annotated[
+        float, typer.Option("--budget", min=0, help="Minutes; a trial that would take longer is not begun.")
+    ],
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="So many in all, with earlier calls'.")] = None,
+    target: Annotated[Path, typer.Option("--out", help="File to write: the whole shop.toml.")] = Path("tuned.toml"),
+    data: Data = None,
+    store: Store = None,
+    build: Build = None,
+    device: Device = None,
+    seed: Seed = 0,
+) -> None:
+    """Search for better settings on the validation part; what was found is kept, and a killed search goes on."""
+    from .tuning import tune as run  # noqa: PLC0415
+
+    _check_place(target)
+    workshop = _workshop(shop, data=data, store=store, out=build, device=device, seed=seed)
+    run(workshop, shop.read_text(encoding="utf-8"), target, minutes=budget, trials=trials)
+
+
+@app.command()
 def recommend(
     shop: Shop,
     user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,

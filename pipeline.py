@@ -48,7 +48,7 @@ from .scoring.evidence import Relation, relations_of
 from .scoring.facts import facts_of
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.lessons import lessons_of
-from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
+from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit, validation
 from .scoring.report import render
 
 Say = Callable[[str], None]
@@ -125,7 +125,7 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
 
 
 def _rebuilt(workshop: Workshop) -> dict[str, Any]:
-    graph_inputs, inputs = _inputs(workshop)
+    graph_inputs, inputs = inputs_of(workshop)
     place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) and _answers(workshop) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         tuned = ("tune",) if workshop.config.encoder.finetune.way != "none" else ()
@@ -176,6 +176,26 @@ def _evaluated(world: World, model: Model, *, baselines: Sequence[Baseline] = ()
     return evaluate(world.given, model, world.test, baselines=baselines, say=say)
 
 
+def validated(
+    workshop: Workshop, world: World, config: ShopConfig, remembered: Callable[[LearnVectors], LearnVectors]
+) -> dict[str, float]:
+    """What a fit of the same world reaches on its validation part at other settings of [model], [gnn] and [relations].
+
+    remembered: wraps the way to relation vectors, for those who have learned some before.
+    """
+    catalogue, snapshot = world.catalogue, world.snapshot
+    told = replace(workshop, config=config, say=lambda _: None)
+    given = replace(
+        world.given,
+        config=config,
+        relations=relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived),
+        learn_vectors=remembered(_learner(told, catalogue, snapshot, world.given.text)),
+    )
+    if world.pairs is not None:
+        return dict(fit_clicks(given, world.pairs).report["validation"])
+    return validation(given)
+
+
 def _indented(workshop: Workshop) -> Say:
     return lambda line: workshop.say(f"{'':<9} {line}")
 
@@ -185,7 +205,7 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
     return None if workshop.full else versions.made_from(workshop.folder, inputs)
 
 
-def _inputs(workshop: Workshop) -> tuple[str, str]:
+def inputs_of(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
     settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True, "serve": True})
     not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
@@ -259,7 +279,7 @@ def prepare_import(workshop: Workshop, folder: Path) -> None:
     database = Bolt(workshop.store_url).database or "neo4j"
     catalogue, start = _loaded(workshop), time.perf_counter()
     generation = write_import(folder, catalogue.nodes, catalogue.edges, database)
-    _mark_done(workshop, "graph", _inputs(workshop)[0])
+    _mark_done(workshop, "graph", inputs_of(workshop)[0])
     _mark_done(workshop, "imported", str(generation))
     workshop.line("files", f"in {folder}", start)
     workshop.say(
@@ -423,7 +443,7 @@ def _tested(
         raise ConfigError("--ablation compares users' lists, and this shop's pairs are labelled; leave it out")
     found: dict[str, list[Evaluation]] = {"real": []}
     worlds: list[tuple[World, Model]] = []
-    graph_inputs, inputs = _inputs(workshop)
+    graph_inputs, inputs = inputs_of(workshop)
     splits = max(len(workshop.config.split.column), 1)
     if splits > 1:  # what is published belongs to the first split; the others are looked at beside it
         workshop = replace(workshop, store_url=f"ladybug:{workshop.folder / 'evaluation.lbug'}")

@@ -173,6 +173,12 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     return model
 
 
+def validation(given: Ingredients) -> dict[str, float]:
+    """What :func:`fit` would report of the check users, without the last fit on everything."""
+    kind, found = choose_head(given, rehearse(given))
+    return found[kind]
+
+
 @dataclass(frozen=True)
 class Rehearsal:
     """The folds played through: what heads learn from, and the pools of the check users they are judged on.

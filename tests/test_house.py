@@ -27,6 +27,7 @@ RANK = {
     "scoring": 5,
     "pipeline": 6,
     "publishing": 7,
+    "tuning": 7,
     "service": 7,
     "cli": 8,
     "__init__": 9,  # the front door names things of every room
