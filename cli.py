@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import warnings
@@ -189,11 +190,23 @@ def recommend(
     diversify: Diversify = 0.0,
     cap: Cap = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, a graph path.")] = False,
+    everyone: Annotated[
+        Path | None, typer.Option("--all", metavar="DIR", help="Every user's list, as Parquet files in this folder.")
+    ] = None,
+    shards: Annotated[
+        str, typer.Option("--shards", help="Of --all: so many files, or 3/8, the third of eight alone.")
+    ] = "1",
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Of --all: that write side by side.")] = 1,
     store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """The best items for a user, or for a history or a taste nobody has seen."""
+    """The best items for a user, for a history or a taste nobody has seen, or for everybody."""
+    if everyone is not None:
+        if user or history or like or where or diversify or cap or explain or as_json:
+            raise ConfigError("--all goes with -k, --shards and --processes alone; leave the others out")
+        _write_everyone(shop, out, everyone, k, shards, processes)
+        return
     if (user is None) == (not history and not like):
         raise ConfigError("recommend needs either --user ID or --history ID,ID… (or --like RELATION=ID)")
     made = _recommender(shop, out)
@@ -223,6 +236,19 @@ def recommend(
             )
             _say_why(why, made)
     _say_if_empty(found, where, made)
+
+
+def _write_everyone(shop: Path, out: Path | None, target: Path, k: int, shards: str, processes: int) -> None:
+    from .config import build_folder, load_config  # noqa: PLC0415
+    from .scoring.everyone import write_all  # noqa: PLC0415
+
+    if not re.fullmatch(r"[1-9]\d{0,3}(/[1-9]\d{0,3})?", shards):
+        raise ConfigError(f"--shards {shards!r}: write a number of files, or 3/8 for the third of eight")
+    first, _, second = shards.partition("/")
+    parts, only = (int(second), int(first)) if second else (int(first), None)
+    _check_place(target)
+    build = out if out is not None else build_folder(load_config(shop))
+    write_all(build, target, k=k, parts=parts, only=only, processes=processes, say=_say)
 
 
 def _say_why(why: Explanation, made: Recommender) -> None:
