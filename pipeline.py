@@ -29,6 +29,7 @@ from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
 from .errors import ConfigError, StoreError, did_you_mean
+from .gnn import processes
 from .gnn.train import RelationVectors, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
@@ -119,9 +120,26 @@ def opened(workshop: Workshop) -> Iterator[GraphStore]:
 
 
 def rebuild(workshop: Workshop) -> dict[str, Any]:
-    """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
-    with alone(workshop.folder):
-        return _rebuilt(workshop)
+    """Everything, skipping what did not change; returns a summary with the published version and its metrics.
+
+    Started by torchrun, several processes train together, and the first of them publishes.
+    """
+    with processes.joined(workshop.device):
+        workshop = _of_process(workshop)
+        with alone(workshop.folder):
+            return _rebuilt(workshop)
+
+
+def _of_process(workshop: Workshop) -> Workshop:
+    """Of several processes, all must take the same steps, so none skips anything; those beside the first build in
+    folders and stores of their own."""
+    if processes.count() == 1:
+        return workshop
+    workshop = replace(workshop, full=True, done={})
+    if processes.rank() == 0:
+        return workshop
+    folder = workshop.folder / f"process-{processes.rank()}"
+    return replace(workshop, folder=folder, store_url=f"ladybug:{folder / 'graph.lbug'}", say=lambda _: None)
 
 
 def _rebuilt(workshop: Workshop) -> dict[str, Any]:
@@ -138,6 +156,8 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
     model, place = trained(workshop, world, inputs)
+    if processes.rank():
+        return {"version": None, "metrics": {}, "skipped": False}
     start = time.perf_counter()
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
