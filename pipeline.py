@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from .config import EncoderSection, ShopConfig, build_folder, load_config
@@ -352,9 +353,8 @@ def _holds(store: GraphStore, catalogue: Catalogue, imported: str) -> bool:
 def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
     config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
-    part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions
-    logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
+    logs = {name: InteractionLog.of(table.filter(pc.equal(table["part"], name)), users, items) for name in PARTS}
     train, hidden = positives(logs["train"]), positives(logs["test"])
     _check_relations(config, snapshot)
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
