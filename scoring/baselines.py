@@ -172,7 +172,7 @@ BASELINES = (
     Baseline("EASE", full_ease, grid(ridge=(30, 100, 300, 1000)), memory=_ease_bytes),
     Baseline("iALS", ials, grid(confidence=(1, 3, 10), ridge=(1, 10, 100)), slow=True, library="implicit"),
     Baseline("LightGCN", learn=light_gcn, settings=grid(layers=(1, 3)), slow=True),
-    Baseline("SASRec", learn=sasrec, settings=grid(dropout=(0.2, 0.5)), ordered=True, slow=True),
+    Baseline("SASRec", learn=sasrec, settings=grid(ahead=(1, 20)), ordered=True, slow=True),
 )
 
 

@@ -13,40 +13,42 @@ from .evidence import Evidence, Histories
 from .profiles import USER
 from .terms import LowRank
 
-DIM, HEADS, LAYERS, LENGTH = 64, 2, 2, 50
+DIM, HEADS, LAYERS, LENGTH, DROPOUT = 64, 2, 2, 50, 0.2
 RATE, BATCH = 0.002, 16  # of Adam; histories of a step
 CANDIDATES = 8_192  # items the right one is told from: all of a small catalogue, so many drawn ones of a large one
 
 
-def sasrec(evidence: Evidence, *, dropout: float, seed: int = 0) -> Iterator[LowRank]:
+def sasrec(evidence: Evidence, *, ahead: int, seed: int = 0) -> Iterator[LowRank]:
     """A term after every epoch over all histories; equal seeds give equal terms.
 
+    ahead: what is to be said at a place of a history is one of so many items after it, drawn anew each time. 1 is the
+    paper's next item; where baskets make the next one a matter of chance, more are better (Pancha et al. 2022).
     The loss is a softmax over the catalogue instead of the paper's one negative an item, which is what SASRec needs to
     be hard to beat (Klenitskiy and Vasilev 2023).
     """
     lessons, newest = _windows(evidence.histories), _newest(evidence.histories)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _Reader(evidence.n_items, dropout)
+        model = _Reader(evidence.n_items)
     optimizer, epoch = torch.optim.Adam(model.parameters(), lr=RATE), 0
     while True:
         epoch += 1
         with torch.random.fork_rng(devices=[]):  # dropout draws from the generator everybody shares
             torch.manual_seed(seed + epoch)
-            _epoch(model, optimizer, lessons)
+            _epoch(model, optimizer, lessons, ahead)
         yield LowRank("SASRec", USER, _queries(model, newest), model.items.weight[:-1].detach().numpy().copy())
 
 
 class _Reader(nn.Module):
     """Items, int64 [history, n], to what is wanted after each of them, float32 [history, n, DIM]."""
 
-    def __init__(self, n_items: int, dropout: float) -> None:
+    def __init__(self, n_items: int) -> None:
         super().__init__()
         self.items = nn.Embedding(n_items + 1, DIM, padding_idx=n_items)
         self.places = nn.Embedding(LENGTH, DIM)
-        layer = nn.TransformerEncoderLayer(DIM, HEADS, DIM, dropout, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(DIM, HEADS, DIM, DROPOUT, batch_first=True, norm_first=True)
         self.body = nn.TransformerEncoder(layer, LAYERS, norm=nn.LayerNorm(DIM), enable_nested_tensor=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(DROPOUT)
         for embedding in (self.items, self.places):
             nn.init.normal_(embedding.weight, std=0.02)
 
@@ -57,13 +59,15 @@ class _Reader(nn.Module):
         return self.body(self.dropout(read), mask=mask, is_causal=True)  # type: ignore[no-any-return]
 
 
-def _epoch(model: _Reader, optimizer: torch.optim.Optimizer, lessons: Tensor) -> None:
+def _epoch(model: _Reader, optimizer: torch.optim.Optimizer, lessons: Tensor, ahead: int) -> None:
     nothing = model.items.num_embeddings - 1
     model.train()
     for rows in torch.randperm(len(lessons)).split(BATCH):
-        read, wanted = lessons[rows, :-1], lessons[rows, 1:]
-        there = wanted != nothing
-        loss = _loss(model, model(read)[there], wanted[there])
+        read, place = lessons[rows, :-1], torch.arange(LENGTH)
+        last = (lessons[rows] != nothing).sum(1, keepdim=True) - 1
+        later = torch.minimum(place + torch.randint(1, ahead + 1, read.shape), last)
+        there = place < last
+        loss = _loss(model, model(read)[there], lessons[rows].gather(1, later)[there])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -72,7 +72,7 @@ def test_a_planted_block_is_found_by_factors_and_by_light_gcn():
 def test_what_comes_next_is_found_by_sasrec_and_not_by_popularity():
     fold = sequence_shop()
     assert ndcg(BY_NAME["popularity"].build(evidence_of(fold.seen), {}), fold) < 0.15
-    assert ndcg(after("SASRec", 12, fold, dropout=0.2), fold) > 0.9
+    assert ndcg(after("SASRec", 12, fold, ahead=1), fold) > 0.9
 
 
 def test_the_newest_items_alone_tell_what_comes_next():
@@ -81,7 +81,7 @@ def test_the_newest_items_alone_tell_what_comes_next():
     assert ndcg(knn[1], fold) > ndcg(knn[30], fold) + 0.1
 
 
-@pytest.mark.parametrize(("name", "setting"), [("LightGCN", {"layers": 1}), ("SASRec", {"dropout": 0.5})])
+@pytest.mark.parametrize(("name", "setting"), [("LightGCN", {"layers": 1}), ("SASRec", {"ahead": 3})])
 def test_equal_seeds_give_equal_vectors_and_the_callers_generator_is_left_alone(name, setting):
     fold = sequence_shop(users=40)
     torch.manual_seed(3)
@@ -97,7 +97,7 @@ def test_equal_seeds_give_equal_vectors_and_the_callers_generator_is_left_alone(
 def test_users_without_a_history_are_scored_zero_by_sasrec():
     fold = sequence_shop(users=40)
     seen = fold.seen.where(fold.seen.user != 7)
-    term = BY_NAME["SASRec"].build(evidence_of(seen), {"dropout": 0.2, "epochs": 1})
+    term = BY_NAME["SASRec"].build(evidence_of(seen), {"ahead": 1, "epochs": 1})
     assert not term.left[7].any()
     assert term.left[6].any()
 

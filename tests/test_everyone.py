@@ -36,6 +36,7 @@ def test_parts_are_the_lists_of_everybody(built, tmp_path, small_batches):
     assert [len(pq.read_table(f)) for f in sorted((tmp_path / "parts").glob("*"))] == [2 * 16 * K, 16 * K, 12 * K]
 
 
+@pytest.mark.slow
 def test_processes_and_shards_of_other_machines_write_the_same(built, tmp_path):
     for target, options in (("one", []), ("two", ["--processes", "2"])):
         arguments = ["--all", str(tmp_path / target), "--shards", "2", "-k", str(K), "--out", str(built[1]), *options]

@@ -40,6 +40,7 @@ def torchrun(folder, program):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_steps_shared_by_two_are_the_steps_of_one(tmp_path):
     alone = train(graph(), events(), SECTION)
     torchrun(tmp_path, TRAIN)
@@ -49,6 +50,7 @@ def test_steps_shared_by_two_are_the_steps_of_one(tmp_path):
     np.testing.assert_allclose(one["projection"], alone.projection, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_shop_built_by_two_is_the_shop_built_by_one(tmp_path):
     toml = make_shop(tmp_path / "shop")
     rebuild(open_workshop(toml, out=tmp_path / "alone", device="cpu"))

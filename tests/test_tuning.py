@@ -83,6 +83,7 @@ def test_no_time_is_time_for_the_shop_as_it_is_alone(tmp_path):
     assert load_config(tuned) == load_config(toml)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_where_it_was(tmp_path):
     toml, build, tuned = make_shop(tmp_path / "shop"), tmp_path / "build", tmp_path / "tuned.toml"
     program = "import sys; from catalograph.cli import main; sys.exit(main(sys.argv[1:]))"
