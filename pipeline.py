@@ -362,6 +362,8 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     text = encoded(workshop, catalogue, snapshot, encoder)
     given = Ingredients(config, train, relations, text, _learner(workshop, catalogue, snapshot, text), workshop.seed)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
+    if test is not None and config.evaluation.users:
+        test = replace(test, users=test.users[: config.evaluation.users])
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs, encoder)
 

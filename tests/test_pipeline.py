@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from shops import make_shop
+from shops import SHOP, make_shop
 
 from catalograph import Recommender
 from catalograph.cli import main
@@ -70,6 +70,13 @@ def test_evaluation_beats_popularity_and_has_the_promised_keys(built, tmp_path):
     assert set(rows) == expected
     assert {"ndcg@10", "recall@10", "hr@10", "precision@10", "coverage@10", "fit_s"} <= set(rows["catalograph"])
     assert rows["catalograph"]["ndcg@10"] > rows["popularity"]["ndcg@10"]
+
+
+def test_some_test_users_may_stand_for_all(built, tmp_path):
+    toml = make_shop(tmp_path / "shop", toml=SHOP + "[evaluation]\nusers = 7\n")
+    document = run_evaluation(open_workshop(toml, out=tmp_path / "build", device="cpu"), baselines=True)
+    assert document["users"] == 7
+    assert Recommender.load(built[1]).bundle.metrics["users"] > 7
 
 
 def test_terms_add_up_to_the_score_and_nothing_owned_is_shown(built):
