@@ -60,6 +60,9 @@ epochs = 1
 head = "linear"
 fit_users = 4000
 check_users = 1000
+
+[evaluation]
+users = 20000
 """
 
 
