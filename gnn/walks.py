@@ -82,10 +82,13 @@ class _Walk:
     ) -> sp.csr_matrix:
         """[source, target] from left [source, context] and right [context, target]; int64 rows of items."""
         middle = sp.diags_array((np.maximum(self.of_context, 1.0) ** -self.alpha).astype(np.float32))
-        steps = sp.coo_matrix(left @ middle @ right)
-        apart = sources[steps.row] != targets[steps.col]  # an item is no reason for itself
-        walk = sp.csr_matrix((steps.data[apart], (steps.row[apart], steps.col[apart])), shape=steps.shape)
-        return scaled(walk, self.of_item[sources], self.of_item[targets], self.alpha, self.beta)
+        walk = sp.csr_matrix(left @ middle @ right)
+        source, target = np.repeat(sources, np.diff(walk.indptr)), targets[walk.indices]
+        for end, exponent in ((source, self.alpha), (target, self.beta)):
+            walk.data *= (np.maximum(self.of_item, 1.0) ** -exponent).astype(np.float32)[end]
+        walk.data[source == target] = 0  # an item is no reason for itself
+        walk.eliminate_zeros()
+        return walk
 
 
 def directed(links: sp.csr_matrix, alpha: float = 0.5, beta: float = 0.3) -> sp.csr_matrix:
