@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -165,6 +166,9 @@ def evaluate(
     device: Device = None,
     seed: Seed = 0,
     baselines: Annotated[bool, typer.Option("--baselines", help="Tune and test the baselines too.")] = False,
+    all_baselines: Annotated[
+        bool, typer.Option("--all-baselines", help="Also those that take minutes: iALS, LightGCN, SASRec.")
+    ] = False,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Fit again with the graph shuffled, and without.")
     ] = False,
@@ -186,7 +190,13 @@ def evaluate(
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
     if each_relation and not ablation:
         raise ConfigError("--each-relation is a part of --ablation; give both")
-    document = run_evaluation(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
+    document = run_evaluation(
+        workshop,
+        baselines=baselines,
+        all_baselines=all_baselines,
+        ablation=ablation,
+        each_relation=each_relation,
+    )
     typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
 
 
@@ -197,6 +207,28 @@ def _online(shop: Path, out: Path | None) -> dict[str, Any]:
 
     config = load_config(shop)
     return {"shop": config.shop.name} | online(read_feedback(out if out is not None else build_folder(config)))
+
+
+@app.command()
+def tune(
+    shop: Shop,
+    budget: Annotated[
+        float, typer.Option("--budget", min=0, help="Minutes; a trial that would take longer is not begun.")
+    ],
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="So many in all, with earlier calls'.")] = None,
+    target: Annotated[Path, typer.Option("--out", help="File to write: the whole shop.toml.")] = Path("tuned.toml"),
+    data: Data = None,
+    store: Store = None,
+    build: Build = None,
+    device: Device = None,
+    seed: Seed = 0,
+) -> None:
+    """Search for better settings on the validation part; what was found is kept, and a killed search goes on."""
+    from .tuning import tune as run  # noqa: PLC0415
+
+    _check_place(target)
+    workshop = _workshop(shop, data=data, store=store, out=build, device=device, seed=seed)
+    run(workshop, shop.read_text(encoding="utf-8"), target, minutes=budget, trials=trials)
 
 
 @app.command()
@@ -216,11 +248,23 @@ def recommend(
     diversify: Diversify = 0.0,
     cap: Cap = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, a graph path.")] = False,
+    everyone: Annotated[
+        Path | None, typer.Option("--all", metavar="DIR", help="Every user's list, as Parquet files in this folder.")
+    ] = None,
+    shards: Annotated[
+        str, typer.Option("--shards", help="Of --all: so many files, or 3/8, the third of eight alone.")
+    ] = "1",
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Of --all: that write side by side.")] = 1,
     store: AnyStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """The best items for a user, or for a history or a taste nobody has seen."""
+    """The best items for a user, for a history or a taste nobody has seen, or for everybody."""
+    if everyone is not None:
+        if user or history or like or where or diversify or cap or explain or as_json:
+            raise ConfigError("--all goes with -k, --shards and --processes alone; leave the others out")
+        _write_everyone(shop, out, everyone, k, shards, processes)
+        return
     if (user is None) == (not history and not like):
         raise ConfigError("recommend needs either --user ID or --history ID,ID… (or --like RELATION=ID)")
     made = _recommender(shop, out)
@@ -250,6 +294,19 @@ def recommend(
             )
             _say_why(why, made)
     _say_if_empty(found, where, made)
+
+
+def _write_everyone(shop: Path, out: Path | None, target: Path, k: int, shards: str, processes: int) -> None:
+    from .config import build_folder, load_config  # noqa: PLC0415
+    from .scoring.everyone import write_all  # noqa: PLC0415
+
+    if not re.fullmatch(r"[1-9]\d{0,3}(/[1-9]\d{0,3})?", shards):
+        raise ConfigError(f"--shards {shards!r}: write a number of files, or 3/8 for the third of eight")
+    first, _, second = shards.partition("/")
+    parts, only = (int(second), int(first)) if second else (int(first), None)
+    _check_place(target)
+    build = out if out is not None else build_folder(load_config(shop))
+    write_all(build, target, k=k, parts=parts, only=only, processes=processes, say=_say)
 
 
 def _say_why(why: Explanation, made: Recommender) -> None:

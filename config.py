@@ -354,7 +354,8 @@ class EvaluationSection(Section):
     """What `evaluate` prints."""
 
     k: int = Field(10, ge=1)
-    baselines: tuple[str, ...] = ()  # default: all that apply
+    users: int = Field(0, ge=0)  # test users, drawn at random; 0: all
+    baselines: tuple[str, ...] = ()  # default: all that apply and take seconds
 
 
 class ShopConfig(Section):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from .config import EncoderSection, ShopConfig, build_folder, load_config
@@ -29,6 +30,7 @@ from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
 from .errors import ArtifactError, ConfigError, DataError, StoreError, did_you_mean
+from .gnn import processes
 from .gnn.train import RelationVectors, Weights, train_relational
 from .kg.export import export_snapshot
 from .kg.log import InteractionLog, positives
@@ -43,6 +45,7 @@ from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
 from .scoring.ablation import compared, graphs
+from .scoring.baselines import Baseline, chosen
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.drift import drift
 from .scoring.evaluate import Evaluation, Row, evaluate
@@ -52,7 +55,7 @@ from .scoring.families import check_names
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.knowledge import edges_of, kinds_of, with_relations
 from .scoring.lessons import lessons_of
-from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit
+from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit, validation
 from .scoring.report import render
 from .scoring.update import settle, settle_alone
 from .scoring.warm import Warm, warm_of
@@ -75,6 +78,7 @@ class Workshop:
     warm: bool = False
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
+    home: Path | None = None  # of a process beside the first: the folder of the first, where the versions are
 
     def line(self, stage: str, what: str, start: float) -> None:
         """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
@@ -83,7 +87,7 @@ class Workshop:
     @property
     def updates(self) -> tuple[Changes, ...]:
         """The batches the published model was told since the files were read; a rebuild learns from them too."""
-        return () if self.drop_updates else versions.updates(self.folder)
+        return () if self.drop_updates else versions.updates(self.home or self.folder)
 
     @property
     def stages(self) -> Path:
@@ -135,12 +139,31 @@ def opened(workshop: Workshop) -> Iterator[GraphStore]:
 
 
 def rebuild(workshop: Workshop) -> dict[str, Any]:
-    """Everything, skipping what did not change; returns a summary with the published version and its metrics."""
-    with alone(workshop.folder):
-        settle_alone(workshop.folder)
-        if workshop.drop_updates:
-            _drop(workshop)
-        return _rebuilt(workshop)
+    """Everything, skipping what did not change; returns a summary with the published version and its metrics.
+
+    Started by torchrun, several processes train together, and the first of them publishes.
+    """
+    with processes.joined(workshop.device):
+        workshop = _of_process(workshop)
+        with alone(workshop.folder):
+            settle_alone(workshop.folder)
+            if workshop.drop_updates:
+                _drop(workshop)
+            processes.wait()  # until the first has settled what the others read
+            return _rebuilt(workshop)
+
+
+def _of_process(workshop: Workshop) -> Workshop:
+    """Of several processes, all must take the same steps, so none skips anything; those beside the first build in
+    folders and stores of their own."""
+    if processes.count() == 1:
+        return workshop
+    workshop = replace(workshop, full=True, done={})
+    if processes.rank() == 0:
+        return workshop
+    folder = workshop.folder / f"process-{processes.rank()}"
+    url = f"ladybug:{folder / 'graph.lbug'}"
+    return replace(workshop, folder=folder, home=workshop.folder, store_url=url, say=lambda _: None)
 
 
 def _drop(workshop: Workshop) -> None:
@@ -154,7 +177,7 @@ def _drop(workshop: Workshop) -> None:
 
 
 def _rebuilt(workshop: Workshop) -> dict[str, Any]:
-    graph_inputs, inputs = _inputs(workshop)
+    graph_inputs, inputs = inputs_of(workshop)
     place = _made_from(workshop, inputs) if _is_done(workshop, "graph", graph_inputs) and _answers(workshop) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         tuned = ("tune",) if workshop.config.encoder.finetune.way != "none" else ()
@@ -167,10 +190,12 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
     model, place = trained(workshop, world, inputs)
+    if processes.rank():
+        return {"version": None, "metrics": {}, "skipped": False}
     start = time.perf_counter()
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
-        result = _evaluated(world, model, baselines=False, say=workshop.say)
+        result = _evaluated(world, model, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
         workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
     if model.report.get("kept"):
@@ -201,11 +226,31 @@ def _fit(world: World, say: Say) -> Model:
     return fit(world.given, say) if world.pairs is None else fit_clicks(world.given, world.pairs, say)
 
 
-def _evaluated(world: World, model: Model, *, baselines: bool, say: Say) -> Evaluation:
+def _evaluated(world: World, model: Model, *, baselines: Sequence[Baseline] = (), say: Say) -> Evaluation:
     if world.pairs is not None:
         return evaluate_clicks(world.given, model, world.pairs, baselines=baselines, say=say)
     assert world.test is not None
     return evaluate(world.given, model, world.test, baselines=baselines, say=say)
+
+
+def validated(
+    workshop: Workshop, world: World, config: ShopConfig, remembered: Callable[[LearnVectors], LearnVectors]
+) -> dict[str, float]:
+    """What a fit of the same world reaches on its validation part at other settings of [model], [gnn] and [relations].
+
+    remembered: wraps the way to relation vectors, for those who have learned some before.
+    """
+    catalogue, snapshot = world.catalogue, world.snapshot
+    told = replace(workshop, config=config, say=lambda _: None)
+    given = replace(
+        world.given,
+        config=config,
+        relations=relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived),
+        learn_vectors=remembered(_learner(told, catalogue, snapshot, world.given.text)),
+    )
+    if world.pairs is not None:
+        return dict(fit_clicks(given, world.pairs).report["validation"])
+    return validation(given)
 
 
 def _indented(workshop: Workshop) -> Say:
@@ -217,7 +262,7 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
     return None if workshop.full else versions.made_from(workshop.folder, inputs)
 
 
-def _inputs(workshop: Workshop) -> tuple[str, str]:
+def inputs_of(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
     settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True, "serve": True})
     not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
@@ -307,7 +352,7 @@ def prepare_import(workshop: Workshop, folder: Path) -> None:
     database = Bolt(workshop.store_url).database or "neo4j"
     catalogue, start = _loaded(workshop), time.perf_counter()
     generation = write_import(folder, catalogue.nodes, catalogue.edges, database)
-    _mark_done(workshop, "graph", _inputs(workshop)[0])
+    _mark_done(workshop, "graph", inputs_of(workshop)[0])
     _mark_done(workshop, "imported", str(generation))
     workshop.line("files", f"in {folder}", start)
     workshop.say(
@@ -360,9 +405,8 @@ def _holds(store: GraphStore, catalogue: Catalogue, imported: str) -> bool:
 def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> World:
     config = workshop.config
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
-    part = np.asarray(catalogue.interactions["part"].to_pylist())
     table = catalogue.interactions
-    logs = {name: InteractionLog.of(table.filter(pa.array(part == name)), users, items) for name in PARTS}
+    logs = {name: InteractionLog.of(table.filter(pc.equal(table["part"], name)), users, items) for name in PARTS}
     train, hidden = positives(logs["train"]), positives(logs["test"])
     _check_relations(config, snapshot)
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
@@ -372,6 +416,8 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     learn, warm = _learner(workshop, catalogue, snapshot, text), _warm(workshop, users, items)
     given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
+    if test is not None and config.evaluation.users:
+        test = replace(test, users=test.users[: config.evaluation.users])
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs, encoder)
 
@@ -380,7 +426,7 @@ def _warm(workshop: Workshop, users: IdMap, items: IdMap) -> Warm | None:
     """The weights of the published version, when learning is to go on from them."""
     if not workshop.warm:
         return None
-    place = versions.published(workshop.folder)
+    place = versions.published(workshop.home or workshop.folder)
     workshop.say(f"{'warm':<9} from version {place.name}")
     return warm_of(*bundles.load(place), users, items)
 
@@ -475,26 +521,36 @@ def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text:
 
 
 def run_evaluation(
-    workshop: Workshop, *, baselines: bool, ablation: bool = False, each_relation: bool = False
+    workshop: Workshop,
+    *,
+    baselines: bool,
+    all_baselines: bool = False,
+    ablation: bool = False,
+    each_relation: bool = False,
 ) -> dict[str, Any]:
     """Test the published model when it is up to date, else fit one; over every split of the shop.
 
+    `baselines` are those that shop.toml names, else those that take seconds; `all_baselines` are really all.
     `ablation` fits again with the graph shuffled and with none, `each_relation` also without one relation at a time.
     Returns the document `evaluate --json` prints; it lies in the build folder, beside a page that shows it.
     """
+    named = () if all_baselines else workshop.config.evaluation.baselines
+    asked = chosen(named, every=all_baselines) if baselines or all_baselines else ()
     with alone(workshop.folder):
         settle_alone(workshop.folder)
-        return _tested(workshop, baselines=baselines, ablation=ablation, each_relation=each_relation)
+        return _tested(workshop, asked, ablation=ablation, each_relation=each_relation)
 
 
-def _tested(workshop: Workshop, *, baselines: bool, ablation: bool, each_relation: bool) -> dict[str, Any]:
+def _tested(
+    workshop: Workshop, baselines: Sequence[Baseline], *, ablation: bool, each_relation: bool
+) -> dict[str, Any]:
     if workshop.config.split.method == "none":
         raise ConfigError("this shop holds nothing out; give shop.toml a [split] to evaluate")
     if ablation and workshop.config.interactions.label is not None:
         raise ConfigError("--ablation compares users' lists, and this shop's pairs are labelled; leave it out")
     found: dict[str, list[Evaluation]] = {"real": []}
     worlds: list[tuple[World, Model]] = []
-    graph_inputs, inputs = _inputs(workshop)
+    graph_inputs, inputs = inputs_of(workshop)
     splits = max(len(workshop.config.split.column), 1)
     if splits > 1:  # what is published belongs to the first split; the others are looked at beside it
         workshop = replace(workshop, store_url=f"ladybug:{workshop.folder / 'evaluation.lbug'}")
@@ -543,7 +599,7 @@ def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[
             relations=relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived),
             learn_vectors=_learner(workshop, catalogue, snapshot, text),
         )
-        result = evaluate(given, fit(given, _indented(workshop)), world.test, baselines=False)
+        result = evaluate(given, fit(given, _indented(workshop)), world.test)
         workshop.line("ablation", f"graph {name}: {_short(result.rows[0])}", start)
         yield name, result
 
@@ -564,8 +620,11 @@ def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:
 
 def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
     """The mean of one method's rows; with several also their standard deviation."""
-    values = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key != "name"}
-    mean = {"name": rows[0]["name"], **{key: float(found.mean()) for key, found in values.items()}}
+    words = ("name", "setting")
+    values = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key not in words}
+    mean: dict[str, Any] = {"name": rows[0]["name"], **{key: float(found.mean()) for key, found in values.items()}}
+    if "setting" in rows[0]:
+        mean["setting"] = "; ".join(dict.fromkeys(str(row["setting"]) for row in rows))
     return mean if len(rows) == 1 else mean | {"std": {key: float(found.std()) for key, found in values.items()}}
 
 

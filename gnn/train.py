@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 from ..config import GnnSection
 from ..errors import CatalographError, ConfigError
 from ..kg.log import InteractionLog
+from . import processes
 from .embed import RelationVectors, Weights
 from .model import START_GATE, RelationalEncoder, graph_for_training, make_encoder
 
@@ -170,17 +171,22 @@ class _Ranker(nn.Module):
         share = self.section.id_dropout if informed else 0.0
         return torch.rand(n_items, device=self.projection.device) < share
 
-    def loss(self, histories: Tensor, targets: Tensor, unseen: Tensor) -> Tensor:
-        """Mean cross entropy of the targets int64 [event] among themselves, drawn items and each other."""
+    def forward(self, histories: Tensor, targets: Tensor, unseen: Tensor) -> Tensor:
+        """Mean cross entropy of the targets int64 [event] among themselves, drawn items and each other.
+
+        Of several processes each answers for its share of the events; all draw the same negatives out of the whole.
+        """
         section = self.section
         items = self.items(unseen | self._dropped(len(unseen)))
-        query = self.queries(items, histories) / section.temperature
         drawn = torch.randint(len(items), (section.negatives,), device=items.device)
         others = torch.randint(len(targets), (int(section.negatives * IN_BATCH),), device=items.device)
         negatives = torch.cat([drawn, targets[others]])
+        events, mine = len(targets), processes.share(len(targets))
+        query, targets = self.queries(items, histories[mine]) / section.temperature, targets[mine]
         right = (query * items[targets]).sum(1, keepdim=True)
         wrong = (query @ items[negatives].T).masked_fill(targets[:, None] == negatives[None], -torch.inf)
-        return F.cross_entropy(torch.cat([right, wrong], 1), torch.zeros_like(targets))
+        total = F.cross_entropy(torch.cat([right, wrong], 1), torch.zeros_like(targets), reduction="sum")
+        return total * processes.count() / events  # gradients are averaged over the processes
 
 
 @dataclass(frozen=True)
@@ -227,6 +233,7 @@ def _epochs(ranker: _Ranker, lessons: _Lessons, epochs: int, pairs: InteractionL
     """Train; yields the mean loss after each epoch."""
     section, device = ranker.section, ranker.projection.device
     unseen = torch.from_numpy(_unseen(pairs)).to(device)
+    together = processes.together(ranker)
     optimizer = torch.optim.Adam(ranker.parameters(), lr=section.learning_rate)
     total = epochs * -(-len(lessons) // section.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -236,7 +243,7 @@ def _epochs(ranker: _Ranker, lessons: _Lessons, epochs: int, pairs: InteractionL
         ranker.train()
         losses = []
         for histories, targets in lessons.epoch():
-            loss = ranker.loss(histories.to(device), targets.to(device), unseen)
+            loss = together(histories.to(device), targets.to(device), unseen)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -5,9 +5,12 @@ Throughout, a *context* is anything that holds items (a user, a basket, a brand)
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
 
+BLOCK = 2_048  # items whose whole walks are held at once, before the strongest steps are kept
 KEEP = 300  # entries kept per row of a walk; measured: more changes nothing but the memory
 
 
@@ -48,22 +51,45 @@ def shared_context(contexts: sp.csr_matrix, alpha: float, beta: float) -> sp.csr
     RP3beta (Paudel et al. 2017, eq. 4) with the exponent of the two transition steps freed. Weights in X
     (recency, say) shape the walk; the degrees count entries, not weights.
     """
-    return strongest(reached(contexts, alpha, beta, np.arange(contexts.shape[1])))
+    everything = np.arange(contexts.shape[1])
+    blocks = [everything[start : start + BLOCK] for start in range(0, len(everything), BLOCK)]
+    rows, walk = sp.csr_matrix(contexts.T), _Walk.over(contexts, alpha, beta)
+    return sp.csr_matrix(sp.vstack([strongest(walk.steps(rows[b], b, contexts, everything)) for b in blocks], "csr"))
 
 
 def reached(contexts: sp.csr_matrix, alpha: float, beta: float, targets: np.ndarray) -> sp.csr_matrix:
     """The columns `targets` (int64 rows of items) of :func:`shared_context`, with all their entries."""
-    present = contexts.copy()
-    present.data = np.ones_like(present.data)
-    of_context, of_item = degrees(present)
-    middle = sp.diags_array((np.maximum(of_context, 1.0) ** -alpha).astype(np.float32))
-    walk = sp.csr_matrix(contexts.T @ middle @ contexts[:, targets])
-    row = np.repeat(np.arange(walk.shape[0]), np.diff(walk.indptr))
-    for degree, place, exponent in ((of_item, row, alpha), (of_item[targets], walk.indices, beta)):
-        walk.data *= (np.maximum(degree, 1.0) ** -exponent).astype(np.float32)[place]
-    walk.data[row == targets[walk.indices]] = 0  # an item is no reason for itself
-    walk.eliminate_zeros()
-    return walk
+    sources, walk = np.arange(contexts.shape[1]), _Walk.over(contexts, alpha, beta)
+    return walk.steps(sp.csr_matrix(contexts.T), sources, sp.csr_matrix(contexts[:, targets]), targets)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The exponents of a walk, and how many entries contexts and items have, float32 [context] and [item]."""
+
+    of_context: np.ndarray
+    of_item: np.ndarray
+    alpha: float
+    beta: float
+
+    @classmethod
+    def over(cls, contexts: sp.csr_matrix, alpha: float, beta: float) -> _Walk:
+        present = contexts.copy()
+        present.data = np.ones_like(present.data)
+        return cls(*degrees(present), alpha, beta)
+
+    def steps(
+        self, left: sp.csr_matrix, sources: np.ndarray, right: sp.csr_matrix, targets: np.ndarray
+    ) -> sp.csr_matrix:
+        """[source, target] from left [source, context] and right [context, target]; int64 rows of items."""
+        middle = sp.diags_array((np.maximum(self.of_context, 1.0) ** -self.alpha).astype(np.float32))
+        walk = sp.csr_matrix(left @ middle @ right)
+        source, target = np.repeat(sources, np.diff(walk.indptr)), targets[walk.indices]
+        for end, exponent in ((source, self.alpha), (target, self.beta)):
+            walk.data *= (np.maximum(self.of_item, 1.0) ** -exponent).astype(np.float32)[end]
+        walk.data[source == target] = 0  # an item is no reason for itself
+        walk.eliminate_zeros()
+        return walk
 
 
 def directed(links: sp.csr_matrix, alpha: float = 0.5, beta: float = 0.3) -> sp.csr_matrix:

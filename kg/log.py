@@ -48,11 +48,18 @@ class InteractionLog:
         log = cls(
             len(users),
             len(items),
-            users.rows(table["user"].to_pylist()),
-            items.rows(table["item"].to_pylist()),
+            _rows(users, table["user"]),
+            _rows(items, table["item"]),
             **{name: columns[name] for name in ("at", "position", "quantity", "basket", "label") if name in columns},
         )
         return log.where(_oldest_first(log))
+
+
+def _rows(ids: IdMap, column: pa.ChunkedArray) -> np.ndarray:
+    """int64 [n] rows of a column of ids; each distinct id is looked up once."""
+    encoded = column.dictionary_encode().combine_chunks()
+    found: np.ndarray = ids.rows(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+    return found
 
 
 _STRINGS = frozenset({"user", "item", "part", "kind"})

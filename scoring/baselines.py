@@ -1,12 +1,15 @@
-"""Baselines, tuned on the same validation fold as the model: each is a function of the evidence and one setting.
+"""Baselines, tuned on the same validation fold as the model: each is a function of the evidence and a few settings.
 
-They are item x item matrices or priors too, so they run through the same scoring and the same masks.
+They are terms like ours, so they run through the same scoring and the same masks. Those that learn step by step are
+looked at after every epoch; how many epochs is then one of the settings chosen on validation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from itertools import islice, product
 
 import numpy as np
 import psutil
@@ -17,33 +20,73 @@ from ..gnn.walks import shared_context
 from .evidence import Evidence
 from .factors import ease, stacked
 from .families import recency
+from .lightgcn import light_gcn
 from .metrics import rank_metrics
 from .pool import in_batches
-from .profiles import profiles_of
-from .terms import ItemItem, Prior, Term
+from .profiles import USER, rows_of
+from .sasrec import sasrec
+from .terms import ItemItem, LowRank, Prior, Term
 from .topk import top_k
 
-Make = Callable[[Evidence, float], Term]
+Setting = Mapping[str, float]
+PATIENCE = 3  # epochs without a better validation figure before training stops
+MOST_EPOCHS = 30
+
+
+def grid(**values: Sequence[float]) -> tuple[Setting, ...]:
+    """Every combination of the values of each setting."""
+    return tuple(dict(zip(values, combined, strict=True)) for combined in product(*values.values()))
+
+
+def told(setting: Setting) -> str:
+    """A setting in words: "neighbours 100, newest 3"."""
+    return ", ".join(f"{name} {value:g}" for name, value in setting.items())
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A name, how to build it at a setting, and the settings tried on validation."""
+    """A name, how to build it at a setting, and the settings tried on validation.
+
+    learn: instead of `make`, yields a term after every epoch, endlessly; the number of epochs joins the setting.
+    timed, ordered: needs times, or an order of each history. slow: minutes where the others take seconds, so it must be
+    asked for. library: what must be installed. memory: bytes it needs for a catalogue of this size.
+    """
 
     name: str
-    make: Make
-    settings: tuple[float, ...]
+    make: Callable[..., Term] | None = None
+    settings: tuple[Setting, ...] = ({},)
+    learn: Callable[..., Iterator[Term]] | None = None
     timed: bool = False
-    memory: Callable[[int], float] = lambda items: 0.0  # bytes it needs for a catalogue of this size
+    ordered: bool = False
+    slow: bool = False
+    library: str | None = None
+    memory: Callable[[int], float] = field(default=lambda items: 0.0)
+
+    def attempts(self, evidence: Evidence, setting: Setting) -> Iterator[tuple[Setting, Term]]:
+        """The terms to judge at a setting: one, or one after each epoch."""
+        if self.learn is None:
+            assert self.make is not None
+            yield setting, self.make(evidence, **setting)
+            return
+        for number, term in enumerate(islice(self.learn(evidence, **setting), MOST_EPOCHS), 1):
+            yield {**setting, "epochs": number}, term
+
+    def build(self, evidence: Evidence, setting: Setting) -> Term:
+        """The term at a setting that :func:`tune` chose."""
+        if self.learn is None:
+            assert self.make is not None
+            return self.make(evidence, **setting)
+        rest = {name: value for name, value in setting.items() if name != "epochs"}
+        return next(islice(self.learn(evidence, **rest), int(setting["epochs"]) - 1, None))
 
 
-def popularity(evidence: Evidence, _: float) -> Term:
+def popularity(evidence: Evidence) -> Term:
     """How many users have the item."""
     histories = evidence.histories
     return Prior("popularity", np.bincount(histories.item, minlength=histories.n_items).astype(np.float32))
 
 
-def recent_popularity(evidence: Evidence, days: float) -> Term:
+def recent_popularity(evidence: Evidence, *, days: float) -> Term:
     """How many users took the item in the last `days` days."""
     histories = evidence.histories
     assert histories.last is not None and evidence.now is not None  # noqa: PT018
@@ -51,7 +94,7 @@ def recent_popularity(evidence: Evidence, days: float) -> Term:
     return Prior("recent popularity", np.bincount(lately, minlength=histories.n_items).astype(np.float32))
 
 
-def item_knn(evidence: Evidence, neighbours: float) -> Term:
+def item_knn(evidence: Evidence, *, neighbours: float) -> ItemItem:
     """Cosine between items' user vectors, each item's `neighbours` nearest (Sarwar et al. 2001)."""
     users = evidence.histories.matrix()
     norm = np.sqrt(np.maximum(np.asarray(users.sum(0)).ravel(), 1)).astype(np.float32)
@@ -66,19 +109,36 @@ def item_knn(evidence: Evidence, neighbours: float) -> Term:
     return ItemItem("item-kNN", "uniform", sp.csr_matrix(similar.T))
 
 
-def rp3(evidence: Evidence, beta: float) -> Term:
+def newest_item_knn(evidence: Evidence, *, neighbours: float, newest: int) -> Term:
+    """Item-kNN that looks at the `newest` items of a history alone."""
+    return replace(item_knn(evidence, neighbours=neighbours), name="newest item-kNN", profile=f"newest {newest}")
+
+
+def rp3(evidence: Evidence, *, beta: float) -> Term:
     """RP3beta with alpha = .45 (Paudel et al. 2017)."""
     return ItemItem("RP3beta", "uniform", shared_context(evidence.histories.matrix(), 0.45, beta))
 
 
-def recent_rp3(evidence: Evidence, days: float) -> Term:
+def recent_rp3(evidence: Evidence, *, days: float) -> Term:
     """RP3beta over customers weighted by exp(-days since the purchase / `days`)."""
     return ItemItem("recent RP3", "uniform", shared_context(recency(evidence, days), 0.45, 0.3))
 
 
-def full_ease(evidence: Evidence, ridge: float) -> Term:
+def full_ease(evidence: Evidence, *, ridge: float) -> Term:
     """EASE over all items (Steck 2019); kept dense."""
     return DenseItemItem("EASE", ease(stacked([evidence.histories.matrix()]), ridge))  # type: ignore[return-value]
+
+
+def ials(evidence: Evidence, *, confidence: float, ridge: float) -> Term:
+    """Implicit ALS (Hu, Koren and Volinsky 2008) by the library `implicit`: 64 factors, 15 rounds, an interaction
+    weighing `confidence` times an absence. Ridge and confidence are what it takes (Rendle et al. 2022)."""
+    from implicit.cpu.als import AlternatingLeastSquares  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    with threadpool_limits(1, "blas"):  # its own threads work on the users; it warns where the BLAS has some as well
+        model = AlternatingLeastSquares(64, regularization=ridge, alpha=confidence, iterations=15, random_state=0)
+        model.fit(evidence.histories.matrix(), show_progress=False)
+    return LowRank("iALS", USER, model.user_factors, model.item_factors)
 
 
 @dataclass(frozen=True)
@@ -103,23 +163,39 @@ def _ease_bytes(items: int) -> float:
 
 
 BASELINES = (
-    Baseline("popularity", popularity, (0,)),
-    Baseline("recent popularity", recent_popularity, (7, 14, 28, 56), timed=True),
-    Baseline("item-kNN", item_knn, (20, 50, 100, 300)),
-    Baseline("RP3beta", rp3, (0.0, 0.15, 0.3, 0.45, 0.6)),
-    Baseline("recent RP3", recent_rp3, (10, 20, 45, 90), timed=True),
-    Baseline("EASE", full_ease, (30, 100, 300, 1000), memory=_ease_bytes),
+    Baseline("popularity", popularity),
+    Baseline("recent popularity", recent_popularity, grid(days=(7, 14, 28, 56)), timed=True),
+    Baseline("item-kNN", item_knn, grid(neighbours=(20, 50, 100, 300))),
+    Baseline("newest item-kNN", newest_item_knn, grid(neighbours=(50, 300), newest=(1, 3, 10, 30)), ordered=True),
+    Baseline("RP3beta", rp3, grid(beta=(0.0, 0.15, 0.3, 0.45, 0.6))),
+    Baseline("recent RP3", recent_rp3, grid(days=(10, 20, 45, 90)), timed=True),
+    Baseline("EASE", full_ease, grid(ridge=(30, 100, 300, 1000)), memory=_ease_bytes),
+    Baseline("iALS", ials, grid(confidence=(1, 3, 10), ridge=(1, 10, 100)), slow=True, library="implicit"),
+    Baseline("LightGCN", learn=light_gcn, settings=grid(layers=(1, 3)), slow=True),
+    Baseline("SASRec", learn=sasrec, settings=grid(ahead=(1, 20)), ordered=True, slow=True),
 )
 
 
-def applicable(evidence: Evidence, wanted: tuple[str, ...]) -> Iterator[tuple[Baseline, str | None]]:
-    """Baselines that make sense here; with a reason instead where one does not fit the free memory."""
-    names = [baseline.name for baseline in BASELINES]
-    for name in wanted:
-        if name not in names:
-            raise ConfigError(f"evaluation.baselines: no baseline {name!r}{did_you_mean(name, names)}")
-    for baseline in BASELINES:
-        if (wanted and baseline.name not in wanted) or (baseline.timed and evidence.now is None):
+def chosen(names: Sequence[str], *, every: bool = False) -> tuple[Baseline, ...]:
+    """The named baselines; without names those that take seconds, or `every` one.
+
+    Raises:
+        ConfigError: no baseline has this name.
+    """
+    known = [baseline.name for baseline in BASELINES]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"evaluation.baselines: no baseline {name!r}{did_you_mean(name, known)}")
+    return tuple(b for b in BASELINES if (b.name in names if names else every or not b.slow))
+
+
+def applicable(evidence: Evidence, asked: Sequence[Baseline]) -> Iterator[tuple[Baseline, str | None]]:
+    """Baselines that make sense here; with a reason instead where one lacks a library or does not fit the memory."""
+    for baseline in asked:
+        if (baseline.timed and evidence.now is None) or (baseline.ordered and not evidence.histories.ordered):
+            continue
+        if baseline.library is not None and find_spec(baseline.library) is None:
+            yield baseline, f"needs {baseline.library}: pip install 'catalograph[baselines]'"
             continue
         need, free = baseline.memory(evidence.n_items), psutil.virtual_memory().available
         budget = min(free, MEMORY_BUDGET)
@@ -132,23 +208,36 @@ MEMORY_BUDGET = 4 * 2**30  # bytes a baseline may take for itself
 
 def ranked(term: Term, evidence: Evidence, allowed: np.ndarray, users: np.ndarray, k: int) -> np.ndarray:
     """int64 [user, k] of one term alone."""
-    hidden, uniform = evidence.histories.matrix(), profiles_of(evidence.histories)["uniform"]
+    hidden, rows = evidence.histories.matrix(), rows_of(evidence.histories, term.profile)
 
     def one(batch: np.ndarray) -> np.ndarray:
-        rows = {"uniform": uniform[batch]}
-        return top_k(np.ascontiguousarray(term.scores(rows)), k, hidden[batch], allowed)[0]
+        scores = np.ascontiguousarray(term.scores({term.profile: rows[batch]}))
+        return top_k(scores, k, hidden[batch], allowed)[0]
 
     return np.concatenate(list(in_batches(users, one)))
 
 
-def tune(
-    baseline: Baseline, evidence: Evidence, allowed: np.ndarray, held_out: sp.csr_matrix, users: np.ndarray, k: int
-) -> float:
-    """The setting with the highest NDCG@k on the validation users."""
-    if len(baseline.settings) == 1:
-        return baseline.settings[0]
-    found = {
-        setting: rank_metrics(ranked(baseline.make(evidence, setting), evidence, allowed, users, k), held_out[users], k)
-        for setting in baseline.settings
-    }
-    return max(found, key=lambda setting: float(found[setting].ndcg.mean()))
+def tune(baseline: Baseline, evidence: Evidence, judge: Callable[[Term], float]) -> tuple[Setting, Term]:
+    """The setting that `judge`, a figure of the validation part, likes best, and its term.
+
+    What is trained goes on at each setting until PATIENCE epochs brought nothing better there.
+    """
+    best: tuple[float, Setting, Term] | None = None
+    for setting in baseline.settings:
+        reached: list[float] = []
+        for full, term in baseline.attempts(evidence, setting):
+            reached.append(judge(term))
+            if best is None or reached[-1] > best[0]:
+                best = reached[-1], full, term
+            if len(reached) - 1 - int(np.argmax(reached)) >= PATIENCE:
+                break
+    assert best is not None
+    return best[1:]
+
+
+def ndcg_judge(
+    evidence: Evidence, allowed: np.ndarray, held_out: sp.csr_matrix, users: np.ndarray, k: int
+) -> Callable[[Term], float]:
+    """What gives a term's NDCG@k on these users."""
+    wanted = held_out[users]
+    return lambda term: float(rank_metrics(ranked(term, evidence, allowed, users, k), wanted, k).ndcg.mean())

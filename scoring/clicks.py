@@ -7,13 +7,14 @@ since a term that has seen its own pair's answer would teach the head to look fo
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..kg.log import InteractionLog
-from .baselines import Baseline, DenseItemItem, applicable
+from .baselines import Baseline, DenseItemItem, applicable, told, tune
 from .boosted import fit_boosted
 from .cold import learn_cold
 from .context import Context
@@ -23,7 +24,7 @@ from .folds import end_of, training_folds
 from .metrics import auc, f1
 from .model import STOP_USERS, Ingredients, Model, Say, answers, evidence_at, rebuilt, roles_of, scorable_at
 from .pool import Question, Scorable, choose_blend
-from .profiles import profiles_of
+from .profiles import rows_of
 from .terms import ProfileRows, Term
 
 FOLDS = 4
@@ -136,42 +137,34 @@ def figures(scores: np.ndarray, border: float, pairs: InteractionLog, history: I
 
 
 def evaluate_clicks(
-    given: Ingredients, model: Model, pairs: Pairs, *, baselines: bool, say: Say = lambda _: None
+    given: Ingredients, model: Model, pairs: Pairs, *, baselines: Sequence[Baseline] = (), say: Say = lambda _: None
 ) -> Evaluation:
     """Rows of auc and f1 on the test pairs, which are read here and nowhere else.
 
     Ours says yes at a chance of one half. A baseline's setting, by AUC, and its border, by F1, are chosen on `valid`.
     """
     fit_s = float(str(model.report["fit_s"]))
-    test = pairs.test
+    valid, test = pairs.valid, pairs.test
     ours = figures(log_odds(model, given.log, test), 0.0, test, given.log)
     rows: list[Row] = [{"name": "catalograph", **ours, "fit_s": fit_s}]
     left_out: dict[str, str] = {}
     evidence = evidence_at(given, given.log, model.now, None)
-    for baseline, lacking in applicable(evidence, given.config.evaluation.baselines) if baselines else ():
-        if lacking is not None or not len(pairs.valid):
+    for baseline, lacking in applicable(evidence, baselines):
+        if lacking is not None or not len(valid):
             left_out[baseline.name] = lacking or "no pairs to tune it on; give split.valid"
             continue
         start = time.perf_counter()
-        setting, border, term = _tuned(baseline, evidence, pairs.valid)
-        found = figures(_of_pairs(term, profiles_of(evidence.histories), test), border, test, given.log)
-        rows.append(
-            {"name": baseline.name, **found, "fit_s": round(time.perf_counter() - start, 2), "setting": setting}
-        )
-        say(f"{baseline.name}: auc {found['auc']:.4f} (setting {setting:g})")
+        setting, term = tune(baseline, evidence, lambda term: auc(labels_of(valid), _alone(term, evidence, valid)))
+        said = _alone(term, evidence, valid)
+        borders = np.unique(np.quantile(said, np.linspace(0.05, 0.95, 19)))
+        border = float(max(borders, key=lambda border: f1(labels_of(valid), said, border)))
+        found = figures(_alone(term, evidence, test), border, test, given.log)
+        spent = round(time.perf_counter() - start, 2)
+        rows.append({"name": baseline.name, **found, "fit_s": spent, "setting": told(setting)})
+        say(f"{baseline.name}: auc {found['auc']:.4f} ({told(setting) or 'nothing to set'})")
     return Evaluation(len(np.unique(test.user)), test.n_items, rows, left_out, None, {}, {}, {})
 
 
-def _tuned(baseline: Baseline, evidence: Evidence, valid: InteractionLog) -> tuple[float, float, Term]:
-    """The setting with the highest AUC on `valid`, the border with the highest F1 there, and the term."""
-    best: tuple[float, float, float, Term] | None = None
-    for setting in baseline.settings:
-        term = baseline.make(evidence, setting)
-        scores = _of_pairs(term, profiles_of(evidence.histories), valid)
-        reached = auc(labels_of(valid), scores)
-        if best is None or reached > best[0]:
-            borders = np.unique(np.quantile(scores, np.linspace(0.05, 0.95, 19)))
-            border = max(borders, key=lambda border: f1(labels_of(valid), scores, border))
-            best = reached, setting, float(border), term
-    assert best is not None
-    return best[1:]
+def _alone(term: Term, evidence: Evidence, pairs: InteractionLog) -> np.ndarray:
+    """float32 [pair]: a baseline's scores."""
+    return _of_pairs(term, {term.profile: rows_of(evidence.histories, term.profile)}, pairs)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .baselines import applicable, ranked, tune
+from .baselines import Baseline, applicable, ndcg_judge, ranked, told, tune
 from .evidence import histories_of
 from .folds import Fold, training_folds
 from .head import rank_pool
@@ -39,7 +40,9 @@ class Evaluation:
     segments: dict[str, dict[str, np.ndarray]]
 
 
-def evaluate(given: Ingredients, model: Model, test: Fold, *, baselines: bool, say: Say = lambda _: None) -> Evaluation:
+def evaluate(
+    given: Ingredients, model: Model, test: Fold, *, baselines: Sequence[Baseline] = (), say: Say = lambda _: None
+) -> Evaluation:
     """Our row, and the tuned baselines' when asked. The test part is read here and nowhere else."""
     k, users = given.config.evaluation.k, np.sort(test.users)
     items, recall = _ours(model, test, users, k)
@@ -51,20 +54,20 @@ def evaluate(given: Ingredients, model: Model, test: Fold, *, baselines: bool, s
         sample = check.users[: given.config.model.check_users]
         now = evidence_at(given, given.log, test.now, None)
         before = evidence_at(given, check.seen, check.now, None)
-        for baseline, lacking in applicable(now, given.config.evaluation.baselines):
+        for baseline, lacking in applicable(now, baselines):
             if lacking is not None:
                 left_out[baseline.name] = lacking
                 say(f"{baseline.name}: left out, {lacking}")
                 continue
             start = time.perf_counter()
             allowed = candidates(given, check.seen)
-            setting = tune(baseline, before, allowed, check.held_out, sample, k)
-            term = baseline.make(now, setting)
+            setting, _ = tune(baseline, before, ndcg_judge(before, allowed, check.held_out, sample, k))
+            term = baseline.build(now, setting)
             spent = time.perf_counter() - start
             found = ranked(term, now, model.allowed, users, k)
             lists[baseline.name] = found
-            rows.append({**_row(baseline.name, found, test, users, k, spent), "setting": setting})
-            say(f"{baseline.name}: ndcg@{k} {rows[-1][f'ndcg@{k}']:.4f} (setting {setting:g})")
+            rows.append({**_row(baseline.name, found, test, users, k, spent), "setting": told(setting)})
+            say(f"{baseline.name}: ndcg@{k} {rows[-1][f'ndcg@{k}']:.4f} ({told(setting) or 'nothing to set'})")
     per_user = {name: rank_metrics(found, test.held_out[users], k).ndcg for name, found in lists.items()}
     segments = {
         segment.name: {name: ndcg_within(segment, found, test, users, k) for name, found in lists.items()}

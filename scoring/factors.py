@@ -12,6 +12,7 @@ from ..gnn.walks import degrees, scaled
 from .topk import search
 
 NEAR_POWER = 3  # of the cosine between texts
+MOST = 30_000  # items of which all pairs are held at once: 3.4 GiB
 THREADS = 2
 LONG = 400  # entries of a row from which it is multiplied dense
 
@@ -47,13 +48,17 @@ def ease(rows: Rows, ridge: float) -> np.ndarray:
     return inverse.numpy()
 
 
-def local_ease(rows: Rows, *, ridge: float = 100.0, neighbours: int = 100, batch: int = 256) -> sp.csr_matrix:
+def local_ease(
+    rows: Rows, *, ridge: float = 100.0, neighbours: int = 100, batch: int = 256, most: int = MOST
+) -> sp.csr_matrix:
     """EASE restricted, per target item j, to the items i with the largest G_ij / sqrt(G_ii).
 
     Solves (G_NN + ridge I) x = G_Nj: O(items * neighbours^3) instead of O(items^3). Batched Cholesky, since the
-    matrices are positive definite (batched LU is not reliable on every BLAS).
+    matrices are positive definite (batched LU is not reliable on every BLAS). Of a catalogue above `most` items only
+    those with the most entries take part, since all pairs are held: of the others too little is known to be solved for.
     """
-    g = torch.from_numpy(gram(rows))
+    taking_part = np.sort(np.argsort(-np.bincount(rows.indices, minlength=rows.shape[1]), kind="stable")[:most])
+    g = torch.from_numpy(gram(sp.csr_matrix(rows[:, taking_part]) if len(taking_part) < rows.shape[1] else rows))
     n_items = len(g)
     size = min(neighbours, n_items - 1)
     inverse_norm = g.diagonal().clamp(min=1e-6).rsqrt()
@@ -70,8 +75,8 @@ def local_ease(rows: Rows, *, ridge: float = 100.0, neighbours: int = 100, batch
     with ThreadPoolExecutor(THREADS) as executor:  # waiting for memory is most of the work
         solved = list(executor.map(solve, torch.arange(n_items).split(batch)))
     source, value = (torch.cat(part).ravel().numpy() for part in zip(*solved, strict=True))
-    target = np.repeat(np.arange(n_items), size)
-    weights = sp.csr_matrix((value, (source, target)), shape=(n_items, n_items))
+    places = (taking_part[source], np.repeat(taking_part, size))
+    weights = sp.csr_matrix((value, places), shape=(rows.shape[1], rows.shape[1]))
     weights.eliminate_zeros()
     return weights
 

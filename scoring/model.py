@@ -245,6 +245,12 @@ def _kept(rehearsal: Rehearsal, reached: np.ndarray, say: Say) -> dict[str, Any]
     return asdict(found) | {"lost": found.lost}
 
 
+def validation(given: Ingredients) -> dict[str, float]:
+    """What :func:`fit` would report of the check users, without the last fit on everything."""
+    kind, found = choose_head(given, rehearse(given))
+    return found[kind]
+
+
 @dataclass(frozen=True)
 class Rehearsal:
     """The folds played through: what heads learn from, and the pools of the check users they are judged on.

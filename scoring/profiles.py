@@ -8,7 +8,8 @@
 | frequent | log(1 + events)                           | -                  |
 | newest   | the learned decay of the GNN, newest n    | same               |
 
-Rows of `newest` are not scaled: the term that reads them normalises its query.
+Rows of `newest` are not scaled: the term that reads them normalises its query. Baselines have two more: `newest 3`, the
+newest three items, all alike, and `user`, who it is: rows with a single 1, for vectors per user.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .evidence import Histories
 
 DECAY_DAYS = {"decayed": 60.0, "last": 7.0}
 DECAY_STEP = {"decayed": 0.7, "last": 0.25}
+NEWEST = {f"newest {n}": n for n in (1, 3, 10, 30)}
+USER = "user"
 
 
 def names_for(histories: Histories) -> tuple[str, ...]:
@@ -31,13 +34,24 @@ def names_for(histories: Histories) -> tuple[str, ...]:
 
 def profiles_of(histories: Histories, decay: np.ndarray | None = None) -> dict[str, sp.csr_matrix]:
     """Every profile of every user: name -> sparse float32 [user, item]. `decay` [n] adds `newest`."""
-    rows = {name: histories.matrix(_scaled(histories, _weights(histories, name))) for name in names_for(histories)}
+    rows = {name: rows_of(histories, name) for name in names_for(histories)}
     if decay is not None:
         within = histories.back < len(decay)
         weight = np.where(within, decay[np.minimum(histories.back, len(decay) - 1)], 0.0)
         rows["newest"] = histories.matrix(weight)
         rows["newest"].eliminate_zeros()
     return rows
+
+
+def rows_of(histories: Histories, name: str) -> sp.csr_matrix:
+    """One profile, also of the baselines' own: sparse float32 [user, item]; of USER the unit matrix [user, user]."""
+    if name == USER:
+        return sp.csr_matrix(sp.eye_array(histories.n_users, dtype=np.float32))
+    if name in NEWEST:
+        rows = histories.matrix(histories.back < NEWEST[name])
+        rows.eliminate_zeros()
+        return rows
+    return histories.matrix(_scaled(histories, _weights(histories, name)))
 
 
 def with_more(profiles: dict[str, sp.csr_matrix], more: sp.csr_matrix, newest: float) -> dict[str, sp.csr_matrix]:

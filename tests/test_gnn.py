@@ -40,14 +40,18 @@ def graph(*, noise_first=False):
     return data
 
 
-@pytest.fixture(scope="module")
-def log():
+def events():
     """Users who buy seven items of one cluster, never a cold one."""
     random = np.random.default_rng(1)
     item = np.stack([random.permutation(np.flatnonzero((u % CLUSTERS == CLUSTER) & ~COLD))[:7] for u in range(USERS)])
     return InteractionLog(
         USERS, ITEMS, np.repeat(np.arange(USERS), 7), item.ravel(), position=np.tile(np.arange(7), USERS)
     )
+
+
+@pytest.fixture(scope="module")
+def log():
+    return events()
 
 
 def train(data, log, section=SECTION, **changes):

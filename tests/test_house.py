@@ -28,6 +28,7 @@ RANK = {
     "pipeline": 6,
     "publishing": 7,
     "updating": 7,
+    "tuning": 7,
     "service": 7,
     "cli": 8,
     "__init__": 9,  # the front door names things of every room

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from shops import make_shop
+from shops import SHOP, make_shop
 
 from catalograph import Recommender
 from catalograph.cli import main
@@ -61,13 +61,22 @@ def test_the_planted_taste_is_found(built):
 
 
 def test_evaluation_beats_popularity_and_has_the_promised_keys(built, tmp_path):
-    document = run_evaluation(open_workshop(built[0], out=tmp_path, device="cpu"), baselines=True)
+    document = run_evaluation(open_workshop(built[0], out=tmp_path, device="cpu"), baselines=False, all_baselines=True)
     assert {"shop", "split", "users", "items", "rows"} <= set(document)
     rows = {row["name"]: row for row in document["rows"]}
-    expected = {"catalograph", "popularity", "recent popularity", "item-kNN", "RP3beta", "recent RP3", "EASE"}
+    expected = {"catalograph", "popularity", "item-kNN", "RP3beta", "EASE"}
+    expected |= {"recent popularity", "newest item-kNN", "recent RP3"}  # there are times
+    expected |= {"iALS", "LightGCN", "SASRec"}  # asked for
     assert set(rows) == expected
     assert {"ndcg@10", "recall@10", "hr@10", "precision@10", "coverage@10", "fit_s"} <= set(rows["catalograph"])
     assert rows["catalograph"]["ndcg@10"] > rows["popularity"]["ndcg@10"]
+
+
+def test_some_test_users_may_stand_for_all(built, tmp_path):
+    toml = make_shop(tmp_path / "shop", toml=SHOP + "[evaluation]\nusers = 7\n")
+    document = run_evaluation(open_workshop(toml, out=tmp_path / "build", device="cpu"), baselines=True)
+    assert document["users"] == 7
+    assert Recommender.load(built[1]).bundle.metrics["users"] > 7
 
 
 def test_terms_add_up_to_the_score_and_nothing_owned_is_shown(built):

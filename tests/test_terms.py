@@ -7,6 +7,7 @@ import torch
 
 from catalograph.config import SplitSection
 from catalograph.errors import ConfigError
+from catalograph.gnn import walks
 from catalograph.gnn.embed import unit
 from catalograph.gnn.walks import degrees, directed, followers, scaled, shared_context
 from catalograph.kg.log import InteractionLog
@@ -46,6 +47,12 @@ def test_a_shared_context_walk_is_its_formula(contexts):
     np.testing.assert_allclose(shared_context(contexts, 0.45, 0.3).toarray(), expected, rtol=1e-5)
 
 
+def test_a_walk_cut_block_by_block_is_the_same(contexts, monkeypatch):
+    whole = shared_context(contexts, 0.45, 0.3).toarray()
+    monkeypatch.setattr(walks, "BLOCK", 2)
+    np.testing.assert_allclose(shared_context(contexts, 0.45, 0.3).toarray(), whole, rtol=1e-6)
+
+
 def test_followers_count_one_over_the_gap_within_a_user():
     steps = followers(np.array([0, 0, 0, 1]), np.array([2, 0, 1, 2]), 3, window=2).toarray()
     np.testing.assert_allclose(steps, [[0, 1, 0], [0, 0, 0], [1, 0.5, 0]])
@@ -65,6 +72,19 @@ def test_ease_solves_its_ridge_regression(contexts):
 def test_local_ease_with_all_neighbours_is_ease(contexts):
     local = factors.local_ease(contexts, ridge=2.0, neighbours=5).toarray()
     np.testing.assert_allclose(local, factors.ease(contexts, 2.0), rtol=1e-3, atol=1e-5)
+
+
+def test_local_ease_of_a_large_catalogue_is_that_of_its_most_frequent_items(contexts):
+    counts = np.diff(contexts.tocsc().indptr)
+    kept = np.sort(np.argsort(-counts, kind="stable")[:4])
+    found = factors.local_ease(contexts, ridge=2.0, neighbours=5, most=4).toarray()
+    np.testing.assert_allclose(
+        found[np.ix_(kept, kept)],
+        factors.local_ease(sp.csr_matrix(contexts[:, kept]), ridge=2.0, neighbours=5).toarray(),
+    )
+    left_out = np.setdiff1d(np.arange(6), kept)
+    assert not found[left_out].any()
+    assert not found[:, left_out].any()
 
 
 def test_text_neighbours_are_the_nearest_cosines():

@@ -1,0 +1,61 @@
+"""Training by several processes, each on a GPU or machine of its own, as `torchrun` starts them; alone, as ever.
+
+All processes read the same files with the same seed and hold the same weights. A step's events are shared out, and
+DistributedDataParallel averages the gradients, so the result is that of one process up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed, nn
+
+__all__ = ["count", "joined", "rank", "share", "together", "wait"]
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Be one of the processes torchrun has started, if it has; they talk over NCCL on GPUs, else over gloo."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process, from 0; 0 when it is alone."""
+    return int(distributed.get_rank()) if distributed.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes there are."""
+    return int(distributed.get_world_size()) if distributed.is_initialized() else 1
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def share(events: int) -> slice:
+    """This process' part of the events of a step; the parts are of one size, give or take one."""
+    return slice(events * rank() // count(), events * (rank() + 1) // count())
+
+
+def together(module: nn.Module) -> nn.Module:
+    """The module, its gradients averaged over the processes in every backward pass."""
+    if count() == 1:
+        return module
+    places = [torch.cuda.current_device()] if next(module.parameters()).is_cuda else None
+    # static: parameters that take no part, as a team's own module may have, take none in any step
+    return nn.parallel.DistributedDataParallel(module, places, broadcast_buffers=False, static_graph=True)
