@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 from shops import SHOP, make_shop
 
-from catalograph import Recommender
+from catalograph import Changes, Recommender
 from catalograph.errors import MissingExtraError
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import approximate
@@ -72,6 +72,19 @@ def test_the_recall_is_said_and_reported(approximately):
     metrics = json.loads((place / "metrics.json").read_text("utf-8"))
     assert metrics["model"]["search"] | {"cells": 1} == {"kind": "approximate", "recall": 1.0, "users": 60, "cells": 1}
     assert "Searched approximately: 100.00 %" in (place / "report.html").read_text("utf-8")
+
+
+def test_an_update_makes_the_index_again(tmp_path):
+    toml = make_shop(tmp_path / "shop", toml=SHOP + 'search = "approximate"\npool = "learned"\n')
+    rebuild(open_workshop(toml, out=tmp_path / "build", device="cpu"))
+    before = Recommender.load(tmp_path / "build")
+    new = {"op": "upsert_item", "id": "new", "properties": {"name": "new thing", "price": 7.0}}
+    before.update(Changes.of("one more", [new]))
+    after = Recommender.load(tmp_path / "build")
+    assert after.model.index is not None
+    exact = Recommender(dataclasses.replace(after.bundle, model=dataclasses.replace(after.model, index=None)), None)
+    found, wanted = (shop.recommend(["u01"], 8)[0] for shop in (after, exact))
+    assert [r.item for r in found] == [r.item for r in wanted]
 
 
 def test_without_the_extra_it_is_named(monkeypatch, tmp_path):
