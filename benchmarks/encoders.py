@@ -3,9 +3,10 @@
     python benchmarks/encoders.py [--data DIR] [--out DIR] [--only NAME …] [--set KEY=VALUE …] [--validation]
 
 Parts: pgpr, loo (next purchase from text alone, amazon-beauty: profile · M(s)), cold (items nobody is seen to buy),
-homedepot (judged searches), ways (full beside lora on pgpr), robust (typos), small (precisions, layers). Each prints a
-line of JSON. The last line is one JSON object: text_ratio_pgpr, text_ratio_loo, cold_ratio, homedepot_ndcg,
-homedepot_spearman, finetune_s; what was not asked for is null.
+homedepot (judged searches), ways (full beside lora on pgpr), robust (typos), small (precisions, layers), model-pgpr,
+model-sports and model-retail (the whole scoring model fitted on either M(s)). Each prints a line of JSON. The last line
+is one JSON object: text_ratio_pgpr, text_ratio_loo, cold_ratio, homedepot_ndcg, homedepot_spearman, finetune_s; what was
+not asked for is null.
 
 `--set` overrides a setting of [encoder.finetune]. Encoders tuned before are found again by digest; their seconds are
 those of the run that made them. `--validation` stops before the test part is read. DIR holds amazon-beauty and
@@ -38,16 +39,23 @@ from catalograph.encoders.transformer import encode, load_model, reduced, vector
 from catalograph.encoders.weights import resolve
 from catalograph.kg.log import InteractionLog
 from catalograph.pipeline import Workshop, World, build_world, open_workshop
+from catalograph.scoring.evaluate import evaluate
 from catalograph.scoring.evidence import histories_of
 from catalograph.scoring.folds import Fold, fold_of, training_folds
 from catalograph.scoring.lessons import lessons_of
 from catalograph.scoring.metrics import PerUser, rank_metrics
+from catalograph.scoring.model import fit
 from catalograph.scoring.profiles import profiles_of
 from catalograph.scoring.topk import search
 
 HERE = Path(__file__).parent
 COLD_SHARE, COLD_SEED = 0.05, 1  # with the items of seed 0 choices were made
 DRAWS = 2_000
+FOLDERS = {
+    "amazon-beauty-pgpr": "amazon-beauty",
+    "amazon-beauty-loo": "amazon-beauty",
+    "amazon-sports-loo": "amazon-sports",
+}
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,14 @@ class Bench:
         """The defaults, what a part says, and what the command line says."""
         return FinetuneSection.model_validate({"way": "full"} | given | self.changes)
 
-    def workshop(self, shop: str) -> Workshop:
-        """A benchmark shop, its encoder not tuned."""
-        out = self.out / shop
-        toml = HERE / "shops" / f"{shop}.toml"
-        workshop = open_workshop(toml, data=self.data / "amazon-beauty", out=out, say=say)
-        encoder = workshop.config.encoder.model_copy(update={"precision": "reduced"})  # both sides alike, and faster
+    def workshop(self, shop: str, finetune: FinetuneSection = FinetuneSection()) -> Workshop:  # noqa: B008  frozen
+        """A benchmark shop or the demo's; its encoder not tuned, or as told."""
+        demo = HERE.parent / "examples" / "online-retail" / "shop.toml"
+        toml = demo if shop == "online-retail" else HERE / "shops" / f"{shop}.toml"
+        data = None if toml == demo else self.data / FOLDERS[shop]
+        workshop = open_workshop(toml, data=data, out=self.out / shop, say=say)
+        change = {"precision": "reduced", "finetune": finetune}  # both sides alike, and faster
+        encoder = workshop.config.encoder.model_copy(update=change)
         workshop.config = workshop.config.model_copy(update={"encoder": encoder})
         return workshop
 
@@ -258,6 +268,23 @@ class Judged:
         return np.array(found)
 
 
+def whole_model(bench: Bench, shop: str) -> dict[str, Any]:
+    """The scoring model fitted on packaged and on tuned M(s); per user the NDCG@k of either on the test part."""
+    reached, validation = [], []
+    for finetune in (FinetuneSection(), bench.settings()):
+        world = build_world(bench.workshop(shop, finetune))
+        model = fit(world.given, say)
+        validation.append(model.report["validation"])
+        if not bench.validation and world.test is not None:
+            reached.append(evaluate(world.given, model, world.test).per_user["catalograph"])
+    result: dict[str, Any] = {"part": f"model {shop}", "validation": validation}
+    if reached:
+        packaged, tuned = reached
+        gain = {"gain": float((tuned - packaged).mean()), "ci95": list(interval(tuned - packaged))}
+        result |= {"packaged": float(packaged.mean()), "tuned": float(tuned.mean()), "users": len(tuned), **gain}
+    return result
+
+
 def ways(bench: Bench) -> list[dict[str, Any]]:
     """Trained numbers, seconds and quality of each way, on pgpr."""
     rates = {"full": None, "lora": 1e-3, "adapter": 3e-3}
@@ -356,6 +383,9 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
     "ways": ways,
     "robust": robust,
     "small": small,
+    "model-pgpr": lambda bench: whole_model(bench, "amazon-beauty-pgpr"),
+    "model-sports": lambda bench: whole_model(bench, "amazon-sports-loo"),
+    "model-retail": lambda bench: whole_model(bench, "online-retail"),
 }
 
 
