@@ -5,8 +5,8 @@
 Parts: pgpr, loo (next purchase from text alone, amazon-beauty: profile · M(s)), cold (items nobody is seen to buy),
 homedepot (judged searches), ways (full beside lora on pgpr), robust (typos), small (precisions, layers), model-pgpr,
 model-sports and model-retail (the whole scoring model fitted on either M(s)). Each prints a line of JSON. The last line
-is one JSON object: text_ratio_pgpr, text_ratio_loo, cold_ratio, homedepot_ndcg, homedepot_spearman, finetune_s; what was
-not asked for is null.
+is one JSON object: text_ratio_pgpr, text_ratio_loo, cold_ratio, homedepot_ndcg, homedepot_spearman, finetune_s; what
+was not asked for is null.
 
 `--set` overrides a setting of [encoder.finetune]. Encoders tuned before are found again by digest; their seconds are
 those of the run that made them. `--validation` stops before the test part is read. DIR holds amazon-beauty and
