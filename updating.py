@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from .config import ShopConfig
 from .errors import ConfigError, did_you_mean
-from .loaders.changes import Changes
+from .loaders.changes import Changes, is_id
 from .loaders.feedback import KINDS, read_feedback
 from .pipeline import Workshop
 from .scoring import versions
@@ -57,15 +58,28 @@ def _feedback(workshop: Workshop, kinds: Sequence[str]) -> tuple[Changes | None,
     settle(workshop.folder)
     place = versions.published(workshop.folder)
     events = read_feedback(workshop.folder, after=versions.feedback(workshop.folder)).to_pylist()
-    items = set(pq.read_table(place / ITEMS, columns=["id"])["id"].to_pylist())
-    wanted = [event for event in events if event["kind"] in kinds]
-    known = [event for event in wanted if event["item"] in items or not workshop.config.has_item_table]
-    if len(wanted) > len(known):
-        workshop.say(f"{'feedback':<9} left out: {len(wanted) - len(known):,} events of items the shop does not have")
-    if not known:
+    wanted = _fitting([event for event in events if event["kind"] in kinds], place, workshop)
+    if not wanted:
         return None, 0
     batch = f"feedback {events[0]['number']}-{events[-1]['number']}"
-    return Changes.of(batch, [_interaction(event, workshop.config) for event in known]), events[-1]["number"]
+    return Changes.of(batch, [_interaction(event, workshop.config) for event in wanted]), events[-1]["number"]
+
+
+def _fitting(events: list[dict[str, Any]], place: Path, workshop: Workshop) -> list[dict[str, Any]]:
+    """The events that a batch can hold; the others are counted: none of them may stop those behind it."""
+    items = set(pq.read_table(place / ITEMS, columns=["id"])["id"].to_pylist())
+    rules: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "events whose user or item is no id": lambda event: is_id(event["user"]) and is_id(event["item"]),
+        "events of items the shop does not have": lambda event: (
+            event["item"] in items or not workshop.config.has_item_table
+        ),
+    }
+    for why, fits in rules.items():
+        kept = [event for event in events if fits(event)]
+        if len(kept) < len(events):
+            workshop.say(f"{'feedback':<9} left out: {len(events) - len(kept):,} {why}")
+        events = kept
+    return events
 
 
 def _interaction(event: dict[str, Any], config: ShopConfig) -> dict[str, Any]:

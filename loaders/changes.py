@@ -30,9 +30,14 @@ def _id(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("an id is a text or a whole number")
     text = str(value).strip()
-    if not text or not _encodes(text):
+    if not is_id(text):
         raise ValueError("an id is not empty, and it is valid Unicode")
     return text
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is an id as it stands: not empty, without spaces around it, valid Unicode."""
+    return text != "" and text == text.strip() and _encodes(text)
 
 
 def _moment(value: object) -> object:

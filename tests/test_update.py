@@ -342,6 +342,8 @@ def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
                 Event(id="1", item="i05", kind="purchase", **told),
                 Event(id="2", item="i06", kind="click", **told),
                 Event(id="3", item="unknown", kind="purchase", **told),
+                Event(id="4", item="i05", kind="purchase", **told | {"user": " "}),
+                Event(id="5", item="i05", kind="purchase", **told | {"user": "guest "}),
             ]
         ]
     )
@@ -349,11 +351,12 @@ def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
     assert main(update) == 0
     said = capsys.readouterr().err
     assert "left out: 1 events of items the shop does not have" in said
-    assert "feedback 1-3: version" in said
+    assert "left out: 2 events whose user or item is no id" in said
+    assert "feedback 1-5: version" in said
     assert Recommender.load(out).history("guest") == ["i05"]
     assert main(update) == 0
     assert "no new feedback" in capsys.readouterr().err
-    log.append([[Event(id="4", item="i07", kind="cart", **told | {"at": 1_711_900_000_000})]])
+    log.append([[Event(id="6", item="i07", kind="cart", **told | {"at": 1_711_900_000_000})]])
     log.close()
     assert main([*update, "--kind", "purchase", "--kind", "cart"]) == 0
     assert Recommender.load(out).history("guest") == ["i05", "i07"]
