@@ -38,7 +38,7 @@ from .kg.replay import replayed
 from .kg.snapshot import IdMap, Snapshot
 from .kg.sources import check_apart, open_source
 from .kg.store import GraphStore
-from .kg.stores import open_store
+from .kg.stores import GRAPH, kept_url, open_store, opened_url
 from .loaders.catalogue import Catalogue
 from .loaders.changes import Changes
 from .loaders.load import load_catalogue
@@ -116,7 +116,7 @@ def open_workshop(
         raise ConfigError(f"--device {chosen} is unknown; say cpu or cuda")
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
-    url = store or f"ladybug:{folder / 'graph.lbug'}"
+    url = store or opened_url(GRAPH, folder)
     check_apart(config, url)
     workshop = Workshop(config, folder, url, chosen, seed, full, drop_updates, warm, say)
     if workshop.stages.is_file() and not full:
@@ -162,7 +162,7 @@ def _of_process(workshop: Workshop) -> Workshop:
     if processes.rank() == 0:
         return workshop
     folder = workshop.folder / f"process-{processes.rank()}"
-    url = f"ladybug:{folder / 'graph.lbug'}"
+    url = opened_url(GRAPH, folder)
     return replace(workshop, folder=folder, home=workshop.folder, store_url=url, say=lambda _: None)
 
 
@@ -650,6 +650,7 @@ def bundle_of(workshop: Workshop, world: World, model: Model, inputs: str) -> bu
         kinds=kinds,
         updates=workshop.updates,
         feedback=versions.feedback(workshop.folder),
+        store=kept_url(workshop.store_url, workshop.folder),
     )
 
 

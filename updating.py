@@ -21,24 +21,27 @@ from .scoring.update import Updated, settle, update
 PURCHASE = "purchase"
 
 
-def take_in(workshop: Workshop, batches: Sequence[Changes], *, feedback: Sequence[str] = ()) -> list[Updated]:
+def take_in(
+    workshop: Workshop, batches: Sequence[Changes], *, store: str | None = None, feedback: Sequence[str] = ()
+) -> list[Updated]:
     """Take these batches in, one after the other, and tell what became of each.
 
-    feedback: kinds of events of the service's log that are interactions too; those not taken yet follow as a batch.
+    store: where the graph is, to be sure; it is where the last rebuild put it. feedback: kinds of events of the
+    service's log that are interactions too; those not taken yet follow as a batch.
     """
-    done = [_taken(workshop, batch) for batch in batches]
+    done = [_taken(workshop, batch, store) for batch in batches]
     if feedback:
         batch, newest = _feedback(workshop, feedback)
         if batch is None:
             workshop.say(f"{'update':<9} no new feedback to take in")
         else:
-            done.append(_taken(workshop, batch, newest))
+            done.append(_taken(workshop, batch, store, newest))
     return done
 
 
-def _taken(workshop: Workshop, batch: Changes, feedback: int = 0) -> Updated:
+def _taken(workshop: Workshop, batch: Changes, store: str | None, feedback: int = 0) -> Updated:
     start = time.perf_counter()
-    done = update(workshop.folder, batch, store_url=workshop.store_url, feedback=feedback)
+    done = update(workshop.folder, batch, store_url=store, feedback=feedback)
     told = ", ".join(f"{n:,} {kind}" for kind, n in sorted(done.counts.items())) or "no change"
     what = f"version {done.version}: {told}" if done.taken else f"known already, version {done.version} stays"
     workshop.line("update", f"{batch.id}: {what}", start)

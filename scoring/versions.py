@@ -15,8 +15,9 @@ from typing import Any
 
 from ..durable import move_in, replace_text
 from ..errors import ArtifactError
+from ..kg.stores import GRAPH
 from ..loaders.changes import Changes
-from .bundle import MANIFEST, METRICS, Bundle, Waits, save, updates_in
+from .bundle import MANIFEST, METRICS, Bundle, Waits, save, updates_in, waits_in
 
 REPORT = "report.html"
 KEPT = 3  # bundles that stay when a new one is published: the served one and what may be gone back or compared to
@@ -92,6 +93,11 @@ def feedback(folder: Path) -> int:
     return int(_manifest(folder / "bundles" / pointer.read_text(encoding="utf-8").strip()).get("feedback", 0))
 
 
+def store(place: Path) -> str:
+    """The URL of the graph that belongs to a bundle, as the bundle keeps it."""
+    return str(_manifest(place).get("store") or GRAPH)
+
+
 def waiting(folder: Path) -> tuple[Path, Waits] | None:
     """The version that was made out of the published one beside a change of the store, and is not published yet."""
     pointer = folder / "current"
@@ -101,9 +107,9 @@ def waiting(folder: Path) -> tuple[Path, Waits] | None:
     for place in reversed(_complete(folder / "bundles")):
         if place.name == current:
             break
-        waits = _manifest(place).get("waits")
-        if waits is not None and waits["of"] == current:
-            return place, Waits(**waits)
+        waits = waits_in(_manifest(place))
+        if waits is not None and waits.of == current:
+            return place, waits
     return None
 
 

@@ -248,6 +248,23 @@ def test_a_store_that_refuses_leaves_the_model_as_it_was(shop, monkeypatch):
     assert not made.knows("i99")
 
 
+def test_an_update_goes_into_the_graph_of_the_last_rebuild_and_no_other(shop, capsys):
+    toml, out = shop
+    elsewhere, stale = f"ladybug:{toml.parent / 'other.lbug'}", graph_of(out).digest
+    rebuild(open_workshop(toml, out=out, store=elsewhere, device="cpu"))
+    assert Recommender.load(out).update(Changes.of("monday", MONDAY)).taken
+    assert graph_of(out).digest == stale
+    with closing(open_store(elsewhere)) as store:
+        assert "i99" in export_snapshot(store).ids["Item"]
+    file = toml.parent / "b.jsonl"
+    file.write_text(Changes.of("b", [{"op": "retire_item", "id": "i99"}]).text())
+    update = ["update", str(toml), str(file), "--out", str(out)]
+    assert main([*update, "--store", f"ladybug:{out / 'graph.lbug'}"]) == 2
+    assert "store ladybug:graph.lbug: the model was built with ladybug:/" in capsys.readouterr().err
+    assert main([*update, "--store", elsewhere]) == 0
+    assert graph_of(out).digest == stale
+
+
 def test_one_update_at_a_time(shop):
     with alone(shop[1]), pytest.raises(ArtifactError, match="another process is building here"):
         Recommender.load(shop[1]).update(Changes.of("monday", MONDAY))
