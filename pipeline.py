@@ -168,12 +168,17 @@ def _of_process(workshop: Workshop) -> Workshop:
 
 def _drop(workshop: Workshop) -> None:
     """Say what goes, and trust no graph that may hold it."""
-    dropped = versions.updates(workshop.folder)
-    if dropped:
-        changes = sum(len(batch.changes) for batch in dropped)
-        told = ", ".join(batch.id for batch in dropped[-3:])
-        workshop.say(f"{'updates':<9} dropped: {changes:,} changes of {len(dropped):,} batches, the last {told}")
-        _mark_done(workshop, "graph", "")
+    try:
+        dropped = versions.updates(workshop.folder)
+    except ArtifactError:
+        told = "a damaged list"
+    else:
+        if not dropped:
+            return
+        changes, last = sum(len(batch.changes) for batch in dropped), ", ".join(batch.id for batch in dropped[-3:])
+        told = f"{changes:,} changes of {len(dropped):,} batches, the last {last}"
+    workshop.say(f"{'updates':<9} dropped: {told}")
+    _mark_done(workshop, "graph", "")
 
 
 def _rebuilt(workshop: Workshop) -> dict[str, Any]:

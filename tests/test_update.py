@@ -288,6 +288,19 @@ def test_a_rebuild_learns_from_the_updates_and_says_what_it_drops(shop):
     assert "i99" not in graph_of(out).ids["Item"]
 
 
+def test_a_damaged_list_of_updates_can_be_dropped(shop):
+    toml, out = shop
+    Recommender.load(out).update(Changes.of("monday", MONDAY))
+    (versions.published(out) / "updates.jsonl").write_text('{"batch": "monday"}\n{"op": "upsert_it')
+    with pytest.raises(ArtifactError, match="is damaged .*--drop-updates"):
+        rebuild(open_workshop(toml, out=out, device="cpu"))
+    lines = []
+    rebuild(open_workshop(toml, out=out, device="cpu", drop_updates=True, say=lines.append))
+    assert lines[0] == "updates   dropped: a damaged list"
+    assert not Recommender.load(out).knows("i99")
+    assert "i99" not in graph_of(out).ids["Item"]
+
+
 def test_updates_that_no_longer_fit_the_files_are_told(shop):
     toml, out = shop
     Recommender.load(out).update(Changes.of("monday", MONDAY))
