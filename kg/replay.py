@@ -27,7 +27,7 @@ COLUMNS = {
     "kind": pl.String,
     "label": pl.Int8,
 }
-SAME = ["user", "item", "at", "position", "quantity"]  # training events that agree in these are one event
+SAME = ["user", "item", "at", "position", "quantity", "label"]  # training events that agree in these are one event
 
 
 @dataclass(frozen=True)

@@ -292,7 +292,7 @@ def test_a_damaged_list_of_updates_can_be_dropped(shop):
     toml, out = shop
     Recommender.load(out).update(Changes.of("monday", MONDAY))
     (versions.published(out) / "updates.jsonl").write_text('{"batch": "monday"}\n{"op": "upsert_it')
-    with pytest.raises(ArtifactError, match="is damaged .*--drop-updates"):
+    with pytest.raises(ArtifactError, match=r"is damaged .*--drop-updates"):
         rebuild(open_workshop(toml, out=out, device="cpu"))
     lines = []
     rebuild(open_workshop(toml, out=out, device="cpu", drop_updates=True, say=lines.append))
@@ -457,6 +457,13 @@ def events(number):
     return [f"{user},{item}{number(place, random)}" for user, item, place in rows]
 
 
+def labelled(place, random):
+    return f",{random.integers(2)},{'train' if place else 'test'},2024-01-{place + 1:02}"
+
+
+DISLIKED = next(row.split(",") for row in events(labelled) if ",0,train," in row)
+
+
 @pytest.mark.parametrize(
     ("settings", "header", "number", "changes"),
     [
@@ -493,8 +500,14 @@ def events(number):
                 {"op": "retire_item", "id": "i03"},
             ],
         ),
+        (
+            'label = "label"\ntime = "day"\n[split]\nmethod = "column"\ncolumn = "part"\n' + WITH_BRANDS,
+            "user,item,label,part,day",
+            labelled,
+            [{"op": "interaction", "user": DISLIKED[0], "item": DISLIKED[1], "at": DISLIKED[4], "label": 1}],
+        ),
     ],
-    ids=["positions and no item table", "no order", "labelled pairs"],
+    ids=["positions and no item table", "no order", "labelled pairs", "a label that changes"],
 )
 def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, number, changes):
     toml, out = tmp_path / "shop.toml", tmp_path / "build"
