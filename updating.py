@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from .config import ShopConfig
 from .errors import ConfigError, did_you_mean
-from .loaders.changes import Changes, is_id
+from .loaders.changes import Changes, is_id, latest
 from .loaders.feedback import KINDS, read_feedback
 from .pipeline import Workshop
 from .scoring import versions
@@ -71,8 +71,10 @@ def _feedback(workshop: Workshop, kinds: Sequence[str]) -> tuple[Changes | None,
 def _fitting(events: list[dict[str, Any]], place: Path, workshop: Workshop) -> list[dict[str, Any]]:
     """The events that a batch can hold; the others are counted: none of them may stop those behind it."""
     items = set(pq.read_table(place / ITEMS, columns=["id"])["id"].to_pylist())
+    limit = latest()
     rules: dict[str, Callable[[dict[str, Any]], bool]] = {
         "events whose user or item is no id": lambda event: is_id(event["user"]) and is_id(event["item"]),
+        "events of more than a day in the future": lambda event: event["at"] <= limit,
         "events of items the shop does not have": lambda event: (
             event["item"] in items or not workshop.config.has_item_table
         ),

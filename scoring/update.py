@@ -73,6 +73,7 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: int)
     with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
         net = net_of(changes, config, store.schema(), store)
         before = events_of(loaded)
+        changes.check_times(None if loaded.log.at is None else int(loaded.log.at.max()))
         after = events_after(before, net, config)
         batch = store_batch(changes.id, net, config, store, before, after)
         made = changed(loaded, stored, net, batch, after, store, lambda texts: _encoded(folder, loaded, texts))

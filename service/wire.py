@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from ..loaders.changes import is_id
+from ..loaders.changes import is_id, latest
 from ..loaders.feedback import Event, Kind
 
 MOST = 100  # ids, or events, in one request
@@ -33,6 +33,12 @@ def _plain(text: str) -> str:
     if not is_id(text):
         raise ValueError("an id is not empty and has no spaces around it")
     return text
+
+
+def _past(moment: datetime) -> datetime:
+    if moment.timestamp() * 1000 > latest():
+        raise ValueError("a time is at most a day in the future")
+    return moment
 
 
 PlainId = Annotated[Id, AfterValidator(_plain)]
@@ -156,7 +162,9 @@ class Told(Asked):
     user: PlainId
     item: PlainId
     kind: Kind
-    at: AwareDatetime | None = Field(None, description="When, with its offset from UTC; default: now.")
+    at: Annotated[AwareDatetime, AfterValidator(_past)] | None = Field(
+        None, description="When, with its offset from UTC; default: now."
+    )
     quantity: float = Field(1.0, gt=0, le=1e9)
     recommendation: str | None = Field(None, max_length=64, description="`recommendation` of the list that led here.")
     version: str | None = Field(None, max_length=64, description="`version` of the answer that led here.")

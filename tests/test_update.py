@@ -288,6 +288,20 @@ def test_a_rebuild_learns_from_the_updates_and_says_what_it_drops(shop):
     assert "i99" not in graph_of(out).ids["Item"]
 
 
+def test_an_interaction_of_the_far_future_is_refused(shop):
+    made = Recommender.load(shop[1])
+    far = {"op": "interaction", "user": "u01", "item": "i05", "at": "9999-01-01", "quantity": 1}
+    with pytest.raises(DataError, match="change 2, field 'at': 253370764800000 is more than a day in the future"):
+        made.update(Changes.of("far", [far | {"at": "2024-03-31"}, far]))
+
+
+def test_a_shop_whose_own_log_is_later_goes_on_there():
+    far = Changes.of("far", [{"op": "interaction", "user": "u", "item": "i", "at": 2**50}])
+    far.check_times(2**50 - 1)
+    with pytest.raises(DataError):
+        far.check_times(1_711_800_000_000)
+
+
 def test_a_damaged_list_of_updates_can_be_dropped(shop):
     toml, out = shop
     Recommender.load(out).update(Changes.of("monday", MONDAY))
@@ -374,6 +388,7 @@ def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
                 Event(id="3", item="unknown", kind="purchase", **told),
                 Event(id="4", item="i05", kind="purchase", **told | {"user": " "}),
                 Event(id="5", item="i05", kind="purchase", **told | {"user": "guest "}),
+                Event(id="7", item="i05", kind="purchase", **told | {"at": 2**52}),
             ]
         ]
     )
@@ -382,7 +397,8 @@ def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
     said = capsys.readouterr().err
     assert "left out: 1 events of items the shop does not have" in said
     assert "left out: 2 events whose user or item is no id" in said
-    assert "feedback 1-5: version" in said
+    assert "left out: 1 events of more than a day in the future" in said
+    assert "feedback 1-6: version" in said
     assert Recommender.load(out).history("guest") == ["i05"]
     assert main(update) == 0
     assert "no new feedback" in capsys.readouterr().err
