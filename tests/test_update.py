@@ -302,6 +302,33 @@ def test_a_shop_whose_own_log_is_later_goes_on_there():
         far.check_times(1_711_800_000_000)
 
 
+def test_going_back_to_an_earlier_version_stays(shop):
+    out = shop[1]
+    first = versions.published(out).name
+    Recommender.load(out).update(Changes.of("monday", MONDAY))
+    (out / "current").write_text(first + "\n")
+    assert not Recommender.load(out).knows("i99")
+    assert versions.published(out).name == first
+
+
+@pytest.mark.parametrize("earlier_stays", [True, False])
+def test_feedback_that_was_taken_in_stays_taken_when_updates_are_dropped(shop, capsys, earlier_stays):
+    toml, out = shop
+    first = versions.published(out)
+    log = FeedbackLog(out)
+    log.append([[Event(id="1", user="guest", item="i05", kind="purchase", at=1_711_800_000_000)]])
+    log.close()
+    update = ["update", str(toml), "--feedback", "--out", str(out)]
+    assert main(update) == 0
+    if not earlier_stays:
+        shutil.rmtree(first)
+    rebuild(open_workshop(toml, out=out, device="cpu", drop_updates=True))
+    assert not Recommender.load(out).knows_user("guest")
+    capsys.readouterr()
+    assert main(update) == 0
+    assert "no new feedback" in capsys.readouterr().err
+
+
 def test_a_damaged_list_of_updates_can_be_dropped(shop):
     toml, out = shop
     Recommender.load(out).update(Changes.of("monday", MONDAY))
