@@ -16,7 +16,7 @@ from .loaders.feedback import KINDS, read_feedback
 from .pipeline import Workshop
 from .scoring import versions
 from .scoring.bundle import ITEMS
-from .scoring.update import Updated, settle, update
+from .scoring.update import Span, Updated, settle, update
 
 PURCHASE = "purchase"
 
@@ -31,15 +31,15 @@ def take_in(
     """
     done = [_taken(workshop, batch, store) for batch in batches]
     if feedback:
-        batch, newest = _feedback(workshop, feedback)
+        batch, span = _feedback(workshop, feedback)
         if batch is None:
             workshop.say(f"{'update':<9} no new feedback to take in")
         else:
-            done.append(_taken(workshop, batch, store, newest))
+            done.append(_taken(workshop, batch, store, span))
     return done
 
 
-def _taken(workshop: Workshop, batch: Changes, store: str | None, feedback: int = 0) -> Updated:
+def _taken(workshop: Workshop, batch: Changes, store: str | None, feedback: Span | None = None) -> Updated:
     start = time.perf_counter()
     done = update(workshop.folder, batch, store_url=store, feedback=feedback)
     told = ", ".join(f"{n:,} {kind}" for kind, n in sorted(done.counts.items())) or "no change"
@@ -53,19 +53,21 @@ def _taken(workshop: Workshop, batch: Changes, store: str | None, feedback: int 
     return done
 
 
-def _feedback(workshop: Workshop, kinds: Sequence[str]) -> tuple[Changes | None, int]:
-    """The events of these kinds since the last ones taken in, of items the shop has, and the number of the newest."""
+def _feedback(workshop: Workshop, kinds: Sequence[str]) -> tuple[Changes | None, Span | None]:
+    """The events of these kinds since the last ones taken in, of items the shop has, and which they are."""
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"--kind {kind!r} is no kind of feedback{did_you_mean(kind, KINDS)}")
     settle(workshop.folder)
     place = versions.published(workshop.folder)
-    events = read_feedback(workshop.folder, after=versions.feedback(workshop.folder)).to_pylist()
+    after = versions.feedback(workshop.folder)
+    events = read_feedback(workshop.folder, after=after).to_pylist()
     wanted = _fitting([event for event in events if event["kind"] in kinds], place, workshop)
     if not wanted:
-        return None, 0
+        return None, None
     batch = f"feedback {events[0]['number']}-{events[-1]['number']}"
-    return Changes.of(batch, [_interaction(event, workshop.config) for event in wanted]), events[-1]["number"]
+    changes = Changes.of(batch, [_interaction(event, workshop.config) for event in wanted])
+    return changes, (after, events[-1]["number"])
 
 
 def _fitting(events: list[dict[str, Any]], place: Path, workshop: Workshop) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ from . import versions
 from .changed import changed, events_of
 from .encoding import encoder_of
 
+Span = tuple[int, int]  # numbers of events of the service's log: above the first, up to the second
+
 
 @dataclass(frozen=True)
 class Updated:
@@ -45,17 +47,17 @@ class Updated:
     held_out: int = 0
 
 
-def update(folder: Path, changes: Changes, *, store_url: str | None = None, feedback: int = 0) -> Updated:
+def update(folder: Path, changes: Changes, *, store_url: str | None = None, feedback: Span | None = None) -> Updated:
     """Take a batch into the graph and the published model of a build folder.
 
-    store_url: where the graph is, to be sure; it is where the last rebuild put it. feedback: the number of the newest
-    event of the service's log that is in the batch.
+    store_url: where the graph is, to be sure; it is where the last rebuild put it. feedback: the events of the
+    service's log that the batch is made of.
 
     Raises:
         DataError: a change does not fit the shop; nothing of the batch was taken in.
         ConfigError: the model belongs to another store than the one told.
         StoreError: the store cannot be written.
-        ArtifactError: nothing is published here, or another process builds here.
+        ArtifactError: nothing is published here, or another process builds here or took these events in meanwhile.
     """
     versions.published(folder)  # said before a folder is made
     with alone(folder):
@@ -63,12 +65,14 @@ def update(folder: Path, changes: Changes, *, store_url: str | None = None, feed
         return _taken(folder, changes, store_url, feedback)
 
 
-def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: int) -> Updated:
+def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span | None) -> Updated:
     place = versions.published(folder)
     loaded, stored = bundles.load(place)
     counts = dict(Counter(str(change.op) for change in changes.changes))
     if any(batch.id == changes.id for batch in loaded.updates):
         return Updated(changes.id, place.name, False, counts)
+    if feedback is not None and feedback[0] != loaded.feedback:
+        raise ArtifactError(f"{folder}: another process took feedback in meanwhile; run this again for what is left")
     config, url = ShopConfig.model_validate(loaded.config), _store_of(loaded, store_url, folder)
     with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
         net = net_of(changes, config, store.schema(), store)
@@ -83,7 +87,7 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: int)
             updates=(*loaded.updates, changes),
             waits=bundles.Waits(changes.id, place.name),
             store=url,
-            feedback=max(loaded.feedback, feedback),
+            feedback=loaded.feedback if feedback is None else feedback[1],
         )
         new = versions.write(made, folder)
         try:

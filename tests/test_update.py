@@ -27,6 +27,7 @@ from catalograph.loaders.feedback import Event, FeedbackLog
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import bundle as bundles
 from catalograph.scoring import versions
+from catalograph.scoring.update import update
 from catalograph.service.shelf import Shelf
 
 FIXED_BANDS = SHOP.replace("bands = 3", "bands = [5, 12]")  # quantiles would move with every new price
@@ -309,6 +310,16 @@ def test_going_back_to_an_earlier_version_stays(shop):
     (out / "current").write_text(first + "\n")
     assert not Recommender.load(out).knows("i99")
     assert versions.published(out).name == first
+
+
+def test_feedback_that_another_process_took_in_meanwhile_is_not_taken_again(shop):
+    out, told = shop[1], {"op": "interaction", "user": "guest", "item": "i05", "at": "2024-03-30", "quantity": 1}
+    update(out, Changes.of("feedback 1-3", [told]), feedback=(0, 3))
+    version = versions.published(out)
+    with pytest.raises(ArtifactError, match="another process took feedback in meanwhile"):
+        update(out, Changes.of("feedback 1-4", [told]), feedback=(0, 4))
+    assert versions.published(out) == version
+    assert update(out, Changes.of("feedback 4-5", [told | {"item": "i06"}]), feedback=(3, 5)).taken
 
 
 @pytest.mark.parametrize("earlier_stays", [True, False])
