@@ -172,7 +172,7 @@ class Interaction(_Part):
     user: Id
     item: Id
     at: Moment | None = None
-    position: Annotated[int, Field(strict=True)] | None = None
+    position: Annotated[int, Field(strict=True, ge=-(2**62), le=2**62)] | None = None
     quantity: Annotated[float, Field(allow_inf_nan=False)] | None = None
     kind: str | None = None
     label: Literal[0, 1] | None = None

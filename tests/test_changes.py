@@ -69,6 +69,14 @@ def test_any_batch_comes_back_from_its_lines(tmp_path_factory, id_, properties, 
             STARTED + '{"op": "interaction", "user": "u", "item": "i", "at": "soon"}',
             "field 'at': 'soon': a time is ISO 8601",
         ),
+        (
+            STARTED + '{"op": "interaction", "user": "u", "item": "i", "position": 1' + "0" * 30 + "}",
+            "field 'position': 1000",
+        ),
+        (
+            STARTED + '{"op": "interaction", "user": "u", "item": "i", "quantity": 1' + "0" * 400 + "}",
+            "field 'quantity': 1000",
+        ),
         (STARTED + '{"op": "interaction", "user": "u", "item": "i", "quantity": NaN}', "field 'quantity': nan"),
         (
             STARTED + '{"op": "upsert_item", "id": "i", "properties": {"p": Infinity}}',
@@ -204,6 +212,7 @@ def test_edges_of_interactions_are_made_once_however_many_batches_there_are(monk
         ([{"op": "upsert_item", "id": "a", "properties": {"price": "dear"}}], "'dear' is no float64; write a number"),
         ([{"op": "upsert_item", "id": "a", "properties": {"sold": 1.5}}], "'1.5' is no int64"),
         ([{"op": "upsert_item", "id": "a", "properties": {"sold": 2**63}}], "is no int64"),
+        ([{"op": "upsert_item", "id": "a", "properties": {"price": 10**400}}], "is no float64; write a number"),
         (
             [{"op": "upsert_item", "id": "a", "relations": {"BYE": ["x"]}}],
             "the graph has no 'BYE' of Item, did you mean 'BY'",

@@ -340,6 +340,13 @@ def test_feedback_that_was_taken_in_stays_taken_when_updates_are_dropped(shop, c
     assert "no new feedback" in capsys.readouterr().err
 
 
+def test_a_shop_that_is_emptied_is_told_and_stays(shop):
+    made = Recommender.load(shop[1])
+    with pytest.raises(DataError, match="the changes leave no interaction"):
+        made.update(Changes.of("all", [{"op": "retire_item", "id": f"i{n:02}"} for n in range(40)]))
+    assert made.knows("i00")
+
+
 def test_a_damaged_list_of_updates_can_be_dropped(shop):
     toml, out = shop
     Recommender.load(out).update(Changes.of("monday", MONDAY))
