@@ -142,7 +142,7 @@ def update(
     kind: Annotated[
         list[str] | None, typer.Option("--kind", help="Of --feedback: purchase (the default), cart, click …")
     ] = None,
-    store: Store = None,
+    store: Annotated[str | None, typer.Option("--store", help="To be sure: that of the last rebuild.")] = None,
     out: Out = None,
 ) -> None:
     """Take changes into the graph and the published model, without training."""
@@ -154,7 +154,7 @@ def update(
     if kind and not feedback:
         raise ConfigError("--kind is a part of --feedback; give both")
     changes = [batch for file in batches or [] for batch in read_changes(file)]
-    take_in(_workshop(shop, store=store, out=out), changes, feedback=(kind or [PURCHASE]) if feedback else ())
+    take_in(_workshop(shop, out=out), changes, store=store, feedback=(kind or [PURCHASE]) if feedback else ())
 
 
 @app.command()

@@ -38,7 +38,7 @@ from .kg.replay import replayed
 from .kg.snapshot import IdMap, Snapshot
 from .kg.sources import check_apart, open_source
 from .kg.store import GraphStore
-from .kg.stores import open_store
+from .kg.stores import GRAPH, kept_url, open_store, opened_url
 from .loaders.catalogue import Catalogue
 from .loaders.changes import Changes
 from .loaders.load import load_catalogue
@@ -116,7 +116,7 @@ def open_workshop(
         raise ConfigError(f"--device {chosen} is unknown; say cpu or cuda")
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
-    url = store or f"ladybug:{folder / 'graph.lbug'}"
+    url = store or opened_url(GRAPH, folder)
     check_apart(config, url)
     workshop = Workshop(config, folder, url, chosen, seed, full, drop_updates, warm, say)
     if workshop.stages.is_file() and not full:
@@ -162,18 +162,23 @@ def _of_process(workshop: Workshop) -> Workshop:
     if processes.rank() == 0:
         return workshop
     folder = workshop.folder / f"process-{processes.rank()}"
-    url = f"ladybug:{folder / 'graph.lbug'}"
+    url = opened_url(GRAPH, folder)
     return replace(workshop, folder=folder, home=workshop.folder, store_url=url, say=lambda _: None)
 
 
 def _drop(workshop: Workshop) -> None:
     """Say what goes, and trust no graph that may hold it."""
-    dropped = versions.updates(workshop.folder)
-    if dropped:
-        changes = sum(len(batch.changes) for batch in dropped)
-        told = ", ".join(batch.id for batch in dropped[-3:])
-        workshop.say(f"{'updates':<9} dropped: {changes:,} changes of {len(dropped):,} batches, the last {told}")
-        _mark_done(workshop, "graph", "")
+    try:
+        dropped = versions.updates(workshop.folder)
+    except ArtifactError:
+        told = "a damaged list"
+    else:
+        if not dropped:
+            return
+        changes, last = sum(len(batch.changes) for batch in dropped), ", ".join(batch.id for batch in dropped[-3:])
+        told = f"{changes:,} changes of {len(dropped):,} batches, the last {last}"
+    workshop.say(f"{'updates':<9} dropped: {told}")
+    _mark_done(workshop, "graph", "")
 
 
 def _rebuilt(workshop: Workshop) -> dict[str, Any]:
@@ -650,6 +655,7 @@ def bundle_of(workshop: Workshop, world: World, model: Model, inputs: str) -> bu
         kinds=kinds,
         updates=workshop.updates,
         feedback=versions.feedback(workshop.folder),
+        store=kept_url(workshop.store_url, workshop.folder),
     )
 
 

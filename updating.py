@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from .config import ShopConfig
 from .errors import ConfigError, did_you_mean
-from .loaders.changes import Changes
+from .loaders.changes import Changes, is_id, latest
 from .loaders.feedback import KINDS, read_feedback
 from .pipeline import Workshop
 from .scoring import versions
 from .scoring.bundle import ITEMS
-from .scoring.update import Updated, settle, update
+from .scoring.update import Span, Updated, settle, update
 
 PURCHASE = "purchase"
 
 
-def take_in(workshop: Workshop, batches: Sequence[Changes], *, feedback: Sequence[str] = ()) -> list[Updated]:
+def take_in(
+    workshop: Workshop, batches: Sequence[Changes], *, store: str | None = None, feedback: Sequence[str] = ()
+) -> list[Updated]:
     """Take these batches in, one after the other, and tell what became of each.
 
-    feedback: kinds of events of the service's log that are interactions too; those not taken yet follow as a batch.
+    store: where the graph is, to be sure; it is where the last rebuild put it. feedback: kinds of events of the
+    service's log that are interactions too; those not taken yet follow as a batch.
     """
-    done = [_taken(workshop, batch) for batch in batches]
+    done = [_taken(workshop, batch, store) for batch in batches]
     if feedback:
-        batch, newest = _feedback(workshop, feedback)
+        batch, span = _feedback(workshop, feedback)
         if batch is None:
             workshop.say(f"{'update':<9} no new feedback to take in")
         else:
-            done.append(_taken(workshop, batch, newest))
+            done.append(_taken(workshop, batch, store, span))
     return done
 
 
-def _taken(workshop: Workshop, batch: Changes, feedback: int = 0) -> Updated:
+def _taken(workshop: Workshop, batch: Changes, store: str | None, feedback: Span | None = None) -> Updated:
     start = time.perf_counter()
-    done = update(workshop.folder, batch, store_url=workshop.store_url, feedback=feedback)
+    done = update(workshop.folder, batch, store_url=store, feedback=feedback)
     told = ", ".join(f"{n:,} {kind}" for kind, n in sorted(done.counts.items())) or "no change"
     what = f"version {done.version}: {told}" if done.taken else f"known already, version {done.version} stays"
     workshop.line("update", f"{batch.id}: {what}", start)
@@ -49,23 +53,40 @@ def _taken(workshop: Workshop, batch: Changes, feedback: int = 0) -> Updated:
     return done
 
 
-def _feedback(workshop: Workshop, kinds: Sequence[str]) -> tuple[Changes | None, int]:
-    """The events of these kinds since the last ones taken in, of items the shop has, and the number of the newest."""
+def _feedback(workshop: Workshop, kinds: Sequence[str]) -> tuple[Changes | None, Span | None]:
+    """The events of these kinds since the last ones taken in, of items the shop has, and which they are."""
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"--kind {kind!r} is no kind of feedback{did_you_mean(kind, KINDS)}")
     settle(workshop.folder)
     place = versions.published(workshop.folder)
-    events = read_feedback(workshop.folder, after=versions.feedback(workshop.folder)).to_pylist()
-    items = set(pq.read_table(place / ITEMS, columns=["id"])["id"].to_pylist())
-    wanted = [event for event in events if event["kind"] in kinds]
-    known = [event for event in wanted if event["item"] in items or not workshop.config.has_item_table]
-    if len(wanted) > len(known):
-        workshop.say(f"{'feedback':<9} left out: {len(wanted) - len(known):,} events of items the shop does not have")
-    if not known:
-        return None, 0
+    after = versions.feedback(workshop.folder)
+    events = read_feedback(workshop.folder, after=after).to_pylist()
+    wanted = _fitting([event for event in events if event["kind"] in kinds], place, workshop)
+    if not wanted:
+        return None, None
     batch = f"feedback {events[0]['number']}-{events[-1]['number']}"
-    return Changes.of(batch, [_interaction(event, workshop.config) for event in known]), events[-1]["number"]
+    changes = Changes.of(batch, [_interaction(event, workshop.config) for event in wanted])
+    return changes, (after, events[-1]["number"])
+
+
+def _fitting(events: list[dict[str, Any]], place: Path, workshop: Workshop) -> list[dict[str, Any]]:
+    """The events that a batch can hold; the others are counted: none of them may stop those behind it."""
+    items = set(pq.read_table(place / ITEMS, columns=["id"])["id"].to_pylist())
+    limit = latest()
+    rules: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "events whose user or item is no id": lambda event: is_id(event["user"]) and is_id(event["item"]),
+        "events of more than a day in the future": lambda event: event["at"] <= limit,
+        "events of items the shop does not have": lambda event: (
+            event["item"] in items or not workshop.config.has_item_table
+        ),
+    }
+    for why, fits in rules.items():
+        kept = [event for event in events if fits(event)]
+        if len(kept) < len(events):
+            workshop.say(f"{'feedback':<9} left out: {len(events) - len(kept):,} {why}")
+        events = kept
+    return events
 
 
 def _interaction(event: dict[str, Any], config: ShopConfig) -> dict[str, Any]:

@@ -334,10 +334,19 @@ def _whole(value: Any) -> int | None:
     return int(value) if -(2**63) <= value < 2**63 else None
 
 
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
 READ: Mapping[ColumnType, Callable[[Any], ch.Value]] = {
     "bool": lambda value: value if isinstance(value, bool) else None,
     "int64": _whole,
-    "float64": lambda value: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None,
+    "float64": _number,
     "string": lambda value: value if isinstance(value, str) else None,
 }
 WRITTEN: Mapping[ColumnType, str] = {

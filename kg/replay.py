@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..config import ShopConfig
 from ..loaders.baskets import basket_numbers
-from ..loaders.catalogue import Catalogue, EdgeKey
+from ..loaders.catalogue import HELD_OUT, INTERACTED, Catalogue, EdgeKey
 from ..loaders.changes import Changes
 from ..loaders.interactions import is_behind
 from ..loaders.load import interaction_edges, plain_arrow
@@ -27,7 +27,7 @@ COLUMNS = {
     "kind": pl.String,
     "label": pl.Int8,
 }
-SAME = ["user", "item", "at", "position", "quantity"]  # training events that agree in these are one event
+SAME = ["user", "item", "at", "position", "quantity", "label"]  # training events that agree in these are one event
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,30 @@ def replayed(catalogue: Catalogue, batches: Iterable[Changes], config: ShopConfi
     Raises:
         DataError: a change does not fit what the files say now.
     """
+    nodes, edges, events = dict(catalogue.nodes), dict(catalogue.edges), frame_of(catalogue.interactions)
     for changes in batches:
-        schema = Schema.of(catalogue.nodes, catalogue.edges)
-        net = net_of(changes, config, schema, Tables(catalogue.nodes))
-        catalogue = _after(catalogue, net, net.batch(changes.id, schema), config)
-    return catalogue
-
-
-def _after(catalogue: Catalogue, net: Net, batch: Batch, config: ShopConfig) -> Catalogue:
-    nodes = {label: nodes_after(table, label, batch) for label, table in catalogue.nodes.items()}
-    edges = {key: _edges(table, key, batch) for key, table in catalogue.edges.items()}
+        schema = Schema.of(nodes, edges)
+        net = net_of(changes, config, schema, Tables(nodes))
+        batch = net.batch(changes.id, schema)
+        nodes = {label: nodes_after(table, label, batch) for label, table in nodes.items()}
+        edges = {key: _edges(table, key, batch) for key, table in edges.items()}
+        if config.has_interactions:
+            events = events_after(events, net, config)
     if not config.has_interactions:
         return replace(catalogue, nodes=nodes, edges=edges)
-    events = events_after(frame_of(catalogue.interactions), net, config)
+    if config.split.method == "last":
+        events = _without_overtaken(events)
+    emptied = {key: table.slice(0, 0) for key, table in edges.items() if key.relation in (INTERACTED, HELD_OUT)}
     made = {key: plain_arrow(table) for key, table in interaction_edges(config, events).items()}
-    return replace(catalogue, nodes=nodes, edges=edges | made, interactions=plain_arrow(events))
+    return replace(catalogue, nodes=nodes, edges=edges | emptied | made, interactions=plain_arrow(events))
+
+
+def _without_overtaken(events: pl.DataFrame) -> pl.DataFrame:
+    """Under split.method = "last": a held-out event with a training event behind it is no question of a test any more,
+    for the model knows what came after it."""
+    goes_on = (pl.col("user") == pl.col("user").shift(-1)).fill_null(False)
+    overtaken = (pl.col("part") == "test") & goes_on
+    return events.with_columns(part=pl.when(overtaken).then(pl.lit("overtaken")).otherwise("part"))
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:
@@ -82,8 +91,11 @@ def nodes_after(table: pa.Table, label: str, batch: Batch) -> pa.Table:
 
 
 def _edges(table: pa.Table, key: EdgeKey, batch: Batch) -> pa.Table:
-    frame, gone = frame_of(table), batch.delete_nodes
-    frame = frame.filter(
+    gone = batch.delete_nodes
+    held = (gone.get(key.source), gone.get(key.target), batch.replace_edges_of.get(key))
+    if not any(held) and key not in batch.delete_edges and key not in batch.edges:
+        return table
+    frame = frame_of(table).filter(
         ~pl.col("source").is_in([*gone.get(key.source, ()), *batch.replace_edges_of.get(key, ())])
         & ~pl.col("target").is_in(list(gone.get(key.target, ())))
     )

@@ -9,6 +9,9 @@ from .ladybug import LadybugStore
 from .memory import MemoryStore
 from .store import GraphStore, without_password
 
+EMBEDDED = "ladybug:"
+GRAPH = f"{EMBEDDED}graph.lbug"  # a build folder's own
+
 
 def open_store(url: str, *, adopt: bool = False) -> GraphStore:
     """`ladybug:PATH` (embedded, the default), `neo4j://HOST:PORT` or `bolt://HOST:PORT` (a server; with `+s` encrypted,
@@ -29,3 +32,17 @@ def open_store(url: str, *, adopt: bool = False) -> GraphStore:
 
         return Neo4jStore(url, adopt=adopt)
     raise ConfigError(f"no store {without_password(url)!r}; use ladybug:PATH, neo4j://HOST:PORT or memory:")
+
+
+def kept_url(url: str, folder: Path) -> str:
+    """A store's URL as a bundle keeps it, without a password: of an embedded graph in the build folder the path is
+    relative to that, for the folder may move; others are absolute, for the working folder is another tomorrow."""
+    if not url.startswith(EMBEDDED):
+        return without_password(url)
+    path, home = Path(url.removeprefix(EMBEDDED)).resolve(), folder.resolve()
+    return EMBEDDED + (path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path))
+
+
+def opened_url(kept: str, folder: Path) -> str:
+    """The other way round."""
+    return EMBEDDED + str(folder / kept.removeprefix(EMBEDDED)) if kept.startswith(EMBEDDED) else kept

@@ -36,6 +36,8 @@ def bought_together(events: pl.DataFrame, section: BasketsSection) -> pl.DataFra
     Pairs in fewer than `min_count` baskets are left out; an item keeps its `per_item` most frequent partners.
     `last_at` is the newest event of the newest basket they share.
     """
+    if events.is_empty():
+        return pl.DataFrame(schema={"source": pl.String, "target": pl.String, "count": pl.Int64, "last_at": pl.Int64})
     ids, last_at = events["item"].unique().sort(), events.group_by("basket").agg(last_at=pl.col("at").min())
     first, second, count, basket = _shared(events, ids)
     strong = count >= section.min_count

@@ -30,8 +30,9 @@ class Catalogue:
         (User, INTERACTED | HELD_OUT, Item) carry count (int64), quantity (float64), first_at, last_at (int64 ms UTC),
         position (int64, of the newest event), each where the shop has it.
     interactions: one row per event, oldest first per user: user, item (string), part (string: "train", "valid",
-        "test"), and where the shop has them at (int64 ms UTC), position (int64), quantity (float64), kind (string),
-        label (int8), basket (int64: number of the user's basket, increasing with time over the shop).
+        "test", or "overtaken": held out, and no question of a test), and where the shop has them at (int64 ms UTC),
+        position (int64), quantity (float64), kind (string), label (int8), basket (int64: number of the user's basket,
+        increasing with time over the shop).
     derived: relation types computed from training interactions (baskets); models fitted on an earlier cut must not
         read them.
     searches: one row per answered search: query, item (string), at (int64 ms UTC) and relevance (float64) where told;

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,15 @@ from ..errors import DataError, did_you_mean
 from .interactions import moment_ms
 
 Value = str | int | float | bool | None
+AHEAD_MS = 86_400_000  # clocks and time zones go wrong by less than a day
+
+
+def latest(known: int | None = None) -> int:
+    """The latest time an interaction may have now, in ms since 1970: a day ahead of the clock, or of the newest known.
+
+    One that claims to be from the far future would end training there, and make all others old.
+    """
+    return max(time.time_ns() // 1_000_000, known if known is not None else 0) + AHEAD_MS
 
 
 def _id(value: object) -> object:
@@ -30,9 +40,14 @@ def _id(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("an id is a text or a whole number")
     text = str(value).strip()
-    if not text or not _encodes(text):
+    if not is_id(text):
         raise ValueError("an id is not empty, and it is valid Unicode")
     return text
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is an id as it stands: not empty, without spaces around it, valid Unicode."""
+    return text != "" and text == text.strip() and _encodes(text)
 
 
 def _moment(value: object) -> object:
@@ -157,7 +172,7 @@ class Interaction(_Part):
     user: Id
     item: Id
     at: Moment | None = None
-    position: Annotated[int, Field(strict=True)] | None = None
+    position: Annotated[int, Field(strict=True, ge=-(2**62), le=2**62)] | None = None
     quantity: Annotated[float, Field(allow_inf_nan=False)] | None = None
     kind: str | None = None
     label: Literal[0, 1] | None = None
@@ -220,6 +235,17 @@ class Changes:
         rows = list(changes)
         places = tuple(f"batch {batch!r}, change {n}" for n in range(1, len(rows) + 1))
         return cls(batch, tuple(map(_change, rows, places)), places)
+
+    def check_times(self, known: int | None) -> None:
+        """See :func:`latest`; known: the newest time of the shop's log.
+
+        Raises:
+            DataError: naming the first interaction that is later.
+        """
+        limit = latest(known)
+        for change, place in zip(self.changes, self.places, strict=True):
+            if isinstance(change, Interaction) and change.at is not None and change.at > limit:
+                raise DataError(f"{place}, field 'at': {change.at} is more than a day in the future; correct the time")
 
     def text(self) -> str:
         """As lines of a file: :func:`read_changes` gives an equal batch back."""

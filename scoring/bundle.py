@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,10 @@ LOG_COLUMNS = ("user", "item", "at", "position", "quantity", "basket", "label")
 
 @dataclass(frozen=True)
 class Waits:
-    """A version that was made beside a change of the store. batch: the id of the change. of: the version before.
-    store: its URL; of an embedded graph in the build folder the path is relative to that."""
+    """A version that was made beside a change of the store. batch: the id of the change. of: the version before."""
 
     batch: str
     of: str
-    store: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ class Bundle:
     (`target`) of the node it leads to, and its `name`, else its id. kinds: every (relation, label) such edges may have.
     metrics: empty until evaluated. updates: the batches taken in since the files were read. waits: the batch that the
     store must hold before this version may be published, and the version it was made from; None after a rebuild.
-    feedback: the number of the newest event of the service's log that was taken in.
+    feedback: the number of the newest event of the service's log that was taken in. store: the URL of the graph that
+    belongs to the model, as :func:`~catalograph.kg.stores.kept_url` tells it; None in bundles of before it was kept.
     """
 
     shop: str
@@ -89,6 +89,7 @@ class Bundle:
     updates: tuple[Changes, ...] = ()
     waits: Waits | None = None
     feedback: int = 0
+    store: str | None = None
 
 
 def save(bundle: Bundle, folder: Path) -> None:
@@ -127,6 +128,7 @@ def save(bundle: Bundle, folder: Path) -> None:
         "gnn": None if model.vectors is None else _about(model.vectors),
         "kinds": bundle.kinds,
         "feedback": bundle.feedback,
+        "store": bundle.store,
         "waits": None if bundle.waits is None else asdict(bundle.waits),
         "encoder": bundle.encoder,
         "config": bundle.config,
@@ -251,11 +253,18 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             metrics=metrics,
             updates=updates_in(place),
             feedback=manifest["feedback"],
-            waits=None if manifest["waits"] is None else Waits(**manifest["waits"]),
+            store=manifest.get("store"),
+            waits=waits_in(manifest),
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException) as e:
         raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
     return loaded, vectors
+
+
+def waits_in(manifest: Mapping[str, Any]) -> Waits | None:
+    """What this version waits for."""
+    told = manifest.get("waits")
+    return None if told is None else Waits(told["batch"], told["of"])
 
 
 def _stored(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> StoredVectors:

@@ -84,10 +84,11 @@ class Recommender:
         nothing.
 
         Args:
-            store: where the shop's graph is, as for `catalograph rebuild`; default: embedded, in the build folder.
+            store: where the shop's graph is, to be sure: it is where the last `catalograph rebuild` put it.
 
         Raises:
             ArtifactError: the model was not loaded from a build folder, or another process builds there.
+            ConfigError: the model was built with another store.
             DataError: a change does not fit the shop; nothing was taken in.
             StoreError: the store cannot be written; nothing was taken in.
         """

@@ -20,12 +20,11 @@ import numpy as np
 from ..config import ShopConfig
 from ..durable import alone
 from ..encoders.transformer import encode
-from ..errors import ArtifactError, CatalographError
+from ..errors import ArtifactError, CatalographError, ConfigError
 from ..kg.change import store_batch
 from ..kg.net import net_of
 from ..kg.replay import events_after
-from ..kg.store import without_password
-from ..kg.stores import open_store
+from ..kg.stores import GRAPH, kept_url, open_store, opened_url
 from ..loaders.changes import Changes
 from ..loaders.interactions import is_behind
 from . import bundle as bundles
@@ -33,7 +32,7 @@ from . import versions
 from .changed import changed, events_of
 from .encoding import encoder_of
 
-EMBEDDED = "ladybug:"
+Span = tuple[int, int]  # numbers of events of the service's log: above the first, up to the second
 
 
 @dataclass(frozen=True)
@@ -48,33 +47,37 @@ class Updated:
     held_out: int = 0
 
 
-def update(folder: Path, changes: Changes, *, store_url: str | None = None, feedback: int = 0) -> Updated:
+def update(folder: Path, changes: Changes, *, store_url: str | None = None, feedback: Span | None = None) -> Updated:
     """Take a batch into the graph and the published model of a build folder.
 
-    store_url: where the graph is; default: the embedded one in the folder. feedback: the number of the newest event of
-    the service's log that is in the batch.
+    store_url: where the graph is, to be sure; it is where the last rebuild put it. feedback: the events of the
+    service's log that the batch is made of.
 
     Raises:
         DataError: a change does not fit the shop; nothing of the batch was taken in.
+        ConfigError: the model belongs to another store than the one told.
         StoreError: the store cannot be written.
-        ArtifactError: nothing is published here, or another process builds here.
+        ArtifactError: nothing is published here, or another process builds here or took these events in meanwhile.
     """
     versions.published(folder)  # said before a folder is made
     with alone(folder):
         settle_alone(folder)
-        return _taken(folder, changes, store_url or f"{EMBEDDED}{folder / 'graph.lbug'}", feedback)
+        return _taken(folder, changes, store_url, feedback)
 
 
-def _taken(folder: Path, changes: Changes, store_url: str, feedback: int) -> Updated:
+def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span | None) -> Updated:
     place = versions.published(folder)
     loaded, stored = bundles.load(place)
     counts = dict(Counter(str(change.op) for change in changes.changes))
     if any(batch.id == changes.id for batch in loaded.updates):
         return Updated(changes.id, place.name, False, counts)
-    config = ShopConfig.model_validate(loaded.config)
-    with closing(open_store(store_url, adopt=config.store.adopt)) as store:
+    if feedback is not None and feedback[0] != loaded.feedback:
+        raise ArtifactError(f"{folder}: another process took feedback in meanwhile; run this again for what is left")
+    config, url = ShopConfig.model_validate(loaded.config), _store_of(loaded, store_url, folder)
+    with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
         net = net_of(changes, config, store.schema(), store)
         before = events_of(loaded)
+        changes.check_times(None if loaded.log.at is None else int(loaded.log.at.max()))
         after = events_after(before, net, config)
         batch = store_batch(changes.id, net, config, store, before, after)
         made = changed(loaded, stored, net, batch, after, store, lambda texts: _encoded(folder, loaded, texts))
@@ -82,8 +85,9 @@ def _taken(folder: Path, changes: Changes, store_url: str, feedback: int) -> Upd
             made,
             inputs=hashlib.sha256(f"{loaded.inputs}\n{changes.text()}".encode()).hexdigest(),
             updates=(*loaded.updates, changes),
-            waits=bundles.Waits(changes.id, place.name, _as_told(store_url, folder)),
-            feedback=max(loaded.feedback, feedback),
+            waits=bundles.Waits(changes.id, place.name),
+            store=url,
+            feedback=loaded.feedback if feedback is None else feedback[1],
         )
         new = versions.write(made, folder)
         try:
@@ -118,7 +122,7 @@ def settle_alone(folder: Path) -> None:
         return
     place, waits = found
     try:
-        with closing(open_store(_as_found(waits.store, folder))) as store:
+        with closing(open_store(opened_url(versions.store(place), folder))) as store:
             held = store.holds(waits.batch)
     except CatalographError:  # the store cannot be asked now; somebody will later
         return
@@ -128,17 +132,13 @@ def settle_alone(folder: Path) -> None:
         shutil.rmtree(place)
 
 
-def _as_told(url: str, folder: Path) -> str:
-    """A store's URL as a bundle keeps it: the build folder may move, and the working folder is another tomorrow."""
-    if not url.startswith(EMBEDDED):
-        return without_password(url)
-    path, home = Path(url.removeprefix(EMBEDDED)).resolve(), folder.resolve()
-    return EMBEDDED + (path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path))
-
-
-def _as_found(url: str, folder: Path) -> str:
-    """The other way round."""
-    return EMBEDDED + str(folder / url.removeprefix(EMBEDDED)) if url.startswith(EMBEDDED) else url
+def _store_of(loaded: bundles.Bundle, told: str | None, folder: Path) -> str:
+    """The URL of the graph that belongs to the model, as the bundle keeps it."""
+    asked = None if told is None else kept_url(told, folder)
+    built = loaded.store or asked or GRAPH
+    if asked not in (None, built):
+        raise ConfigError(f"store {asked}: the model was built with {built}; leave it out, or rebuild into this store")
+    return built
 
 
 def _encoded(folder: Path, bundle: bundles.Bundle, texts: Sequence[str]) -> np.ndarray:

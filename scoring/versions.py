@@ -15,8 +15,9 @@ from typing import Any
 
 from ..durable import move_in, replace_text
 from ..errors import ArtifactError
+from ..kg.stores import GRAPH
 from ..loaders.changes import Changes
-from .bundle import MANIFEST, METRICS, Bundle, Waits, save, updates_in
+from .bundle import MANIFEST, METRICS, Bundle, Waits, save, updates_in, waits_in
 
 REPORT = "report.html"
 KEPT = 3  # bundles that stay when a new one is published: the served one and what may be gone back or compared to
@@ -44,9 +45,14 @@ def add_metrics(place: Path, metrics: dict[str, Any], page: str | None = None) -
 
 
 def publish(place: Path) -> None:
-    """Serve this bundle from now on; of the older ones the newest few stay."""
+    """Serve this bundle from now on; of the older ones the newest few stay.
+
+    Events of the service's log that the version before was told count as told, whatever this one was made from.
+    """
     folder = place.parents[1]
+    _say(place, feedback=max(feedback(folder), int(_manifest(place).get("feedback", 0))))
     replace_text(folder / "current", place.name + "\n")
+    _say(place, waits=None)  # or going back to the version before would be undone
     older = [other for other in _complete(place.parent) if other != place]
     for other in older[: max(len(older) + 1 - KEPT, 0)]:
         shutil.rmtree(other)
@@ -59,19 +65,19 @@ def published(folder: Path) -> Path:
     Raises:
         ArtifactError: nothing is published there, or `current` names a version that is gone.
     """
-    pointer = folder / "current"
-    if not pointer.is_file():
+    place = _current(folder)
+    if place is None:
         raise ArtifactError(f"{folder}: nothing is published here; run `catalograph rebuild SHOP.toml` first")
-    place = folder / "bundles" / pointer.read_text(encoding="utf-8").strip()
     if not place.is_dir():
-        raise ArtifactError(f"{pointer} names {place.name}, which is not there; run `catalograph rebuild` again")
+        raise ArtifactError(
+            f"{folder / 'current'} names {place.name}, which is not there; run `catalograph rebuild` again"
+        )
     return place
 
 
 def is_published(place: Path) -> bool:
     """Whether this bundle is the one served."""
-    pointer = place.parents[1] / "current"
-    return pointer.is_file() and pointer.read_text(encoding="utf-8").strip() == place.name
+    return _current(place.parents[1]) == place
 
 
 def updates(folder: Path) -> tuple[Changes, ...]:
@@ -80,30 +86,32 @@ def updates(folder: Path) -> tuple[Changes, ...]:
     Raises:
         ArtifactError: the list of them is damaged.
     """
-    pointer = folder / "current"
-    return updates_in(folder / "bundles" / pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else ()
+    place = _current(folder)
+    return () if place is None else updates_in(place)
 
 
 def feedback(folder: Path) -> int:
     """The number of the newest event of the service's log that the published bundle was told."""
-    pointer = folder / "current"
-    if not pointer.is_file():
-        return 0
-    return int(_manifest(folder / "bundles" / pointer.read_text(encoding="utf-8").strip()).get("feedback", 0))
+    place = _current(folder)
+    return 0 if place is None else int(_manifest(place).get("feedback", 0))
+
+
+def store(place: Path) -> str:
+    """The URL of the graph that belongs to a bundle, as the bundle keeps it."""
+    return str(_manifest(place).get("store") or GRAPH)
 
 
 def waiting(folder: Path) -> tuple[Path, Waits] | None:
     """The version that was made out of the published one beside a change of the store, and is not published yet."""
-    pointer = folder / "current"
-    if not pointer.is_file():
+    current = _current(folder)
+    if current is None:
         return None
-    current = pointer.read_text(encoding="utf-8").strip()
     for place in reversed(_complete(folder / "bundles")):
-        if place.name == current:
+        if place.name == current.name:
             break
-        waits = _manifest(place).get("waits")
-        if waits is not None and waits["of"] == current:
-            return place, Waits(**waits)
+        waits = waits_in(_manifest(place))
+        if waits is not None and waits.of == current.name:
+            return place, waits
     return None
 
 
@@ -118,6 +126,19 @@ def made_from(folder: Path, inputs: str) -> Path | None:
         if _manifest(place).get("inputs") == inputs:
             return place
     return None
+
+
+def _current(folder: Path) -> Path | None:
+    """The folder that `current` names, whether or not it is there; None where nothing is published."""
+    pointer = folder / "current"
+    return folder / "bundles" / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+
+
+def _say(place: Path, **told: Any) -> None:
+    """Change what a bundle says of itself."""
+    said = _manifest(place)
+    if said and said != said | told:
+        replace_text(place / MANIFEST, json.dumps(said | told, indent=1))
 
 
 def _manifest(place: Path) -> dict[str, Any]:

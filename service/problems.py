@@ -38,7 +38,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = _first_complaint(error.errors())
     place = ".".join(str(part) for part in first["loc"])[:200]
-    return _problem(422, f"{place}: {first['msg']}")
+    return _problem(422, f"{place}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def _first_complaint(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
+from ..loaders.changes import is_id, latest
 from ..loaders.feedback import Event, Kind
 
 MOST = 100  # ids, or events, in one request
@@ -26,6 +27,21 @@ Cap = Annotated[
 Where = Annotated[
     str | None, Field(max_length=2_000, description="A filter over the items' properties: price < 5 and name != 'x'.")
 ]
+
+
+def _plain(text: str) -> str:
+    if not is_id(text):
+        raise ValueError("an id is not empty and has no spaces around it")
+    return text
+
+
+def _past(moment: datetime) -> datetime:
+    if moment.timestamp() * 1000 > latest():
+        raise ValueError("a time is at most a day in the future")
+    return moment
+
+
+PlainId = Annotated[Id, AfterValidator(_plain)]
 USER, ITEM, OTHER = "17850", "RED RETROSPOT MUG", "RED RETROSPOT PLATE"
 
 
@@ -143,10 +159,12 @@ class Told(Asked):
     """One thing a customer did. The first event of an id counts; the same id again changes nothing."""
 
     id: Annotated[Id, Field(description="Your own, once for ever; sent again after a lost answer, it counts once.")]
-    user: Id
-    item: Id
+    user: PlainId
+    item: PlainId
     kind: Kind
-    at: AwareDatetime | None = Field(None, description="When, with its offset from UTC; default: now.")
+    at: Annotated[AwareDatetime, AfterValidator(_past)] | None = Field(
+        None, description="When, with its offset from UTC; default: now."
+    )
     quantity: float = Field(1.0, gt=0, le=1e9)
     recommendation: str | None = Field(None, max_length=64, description="`recommendation` of the list that led here.")
     version: str | None = Field(None, max_length=64, description="`version` of the answer that led here.")

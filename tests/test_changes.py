@@ -1,6 +1,7 @@
 """Batches of changes as files and as dictionaries: read back alike, refused with one line that says where and what."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -8,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalograph import Changes
-from catalograph.config import ShopConfig
+from catalograph.config import ShopConfig, SplitSection
 from catalograph.errors import DataError
 from catalograph.kg.net import net_of
 from catalograph.kg.replay import Tables, replayed
 from catalograph.kg.schema import Schema
 from catalograph.loaders.catalogue import Catalogue, EdgeKey
 from catalograph.loaders.changes import read_changes
+from catalograph.loaders.load import interaction_edges
 
 STARTED = '{"batch": "1"}\n'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -66,6 +68,14 @@ def test_any_batch_comes_back_from_its_lines(tmp_path_factory, id_, properties, 
         (
             STARTED + '{"op": "interaction", "user": "u", "item": "i", "at": "soon"}',
             "field 'at': 'soon': a time is ISO 8601",
+        ),
+        (
+            STARTED + '{"op": "interaction", "user": "u", "item": "i", "position": 1' + "0" * 30 + "}",
+            "field 'position': 1000",
+        ),
+        (
+            STARTED + '{"op": "interaction", "user": "u", "item": "i", "quantity": 1' + "0" * 400 + "}",
+            "field 'quantity': 1000",
         ),
         (STARTED + '{"op": "interaction", "user": "u", "item": "i", "quantity": NaN}', "field 'quantity': nan"),
         (
@@ -155,6 +165,45 @@ def test_interactions_come_in_time_order_and_the_same_one_counts_once():
     assert found.interactions["item"].to_pylist() == ["b", "a", "c"]
 
 
+LAST = CONFIG.model_copy(update={"split": SplitSection(method="last")})
+HELD = EdgeKey("User", "HELD_OUT", "Item")
+CUT = replace(
+    SHOP,
+    interactions=EVENTS.set_column(2, "part", pa.array(["train", "test"])),
+    edges=EDGES | {HELD: pa.table({"source": ["u"], "target": ["c"], "count": [1]})},
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "parts"), [(1_500, ["train", "train", "test"]), (2_500, ["train", "overtaken", "train"])]
+)
+def test_a_held_out_interaction_that_training_goes_on_after_is_no_question_of_the_test(at, parts):
+    found = replayed(CUT, [Changes.of("1", [{"op": "interaction", "user": "u", "item": "b", "at": at}])], LAST)
+    assert found.interactions["part"].to_pylist() == parts
+    assert found.edges[HELD]["target"].to_pylist() == ["c"]
+
+
+def test_a_held_out_interaction_that_is_retired_leaves_the_graph():
+    found = replayed(CUT, [Changes.of("1", [{"op": "retire_interaction", "user": "u", "item": "c"}])], LAST)
+    assert found.edges[HELD].num_rows == 0
+
+
+def test_edges_of_interactions_are_made_once_however_many_batches_there_are(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "catalograph.kg.replay.interaction_edges", lambda *told: made.append(told) or interaction_edges(*told)
+    )
+    batches = [Changes.of(str(n), [{"op": "interaction", "user": "u", "item": "b", "at": 3_000 + n}]) for n in range(5)]
+    found = replayed(SHOP, batches, CONFIG)
+    assert found.interactions.num_rows == 7
+    assert rows(found.edges[EdgeKey("User", "INTERACTED", "Item")]) == [
+        ("u", "a", 1, 1_000, 1_000),
+        ("u", "b", 5, 3_000, 3_004),
+        ("u", "c", 1, 2_000, 2_000),
+    ]
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -163,6 +212,7 @@ def test_interactions_come_in_time_order_and_the_same_one_counts_once():
         ([{"op": "upsert_item", "id": "a", "properties": {"price": "dear"}}], "'dear' is no float64; write a number"),
         ([{"op": "upsert_item", "id": "a", "properties": {"sold": 1.5}}], "'1.5' is no int64"),
         ([{"op": "upsert_item", "id": "a", "properties": {"sold": 2**63}}], "is no int64"),
+        ([{"op": "upsert_item", "id": "a", "properties": {"price": 10**400}}], "is no float64; write a number"),
         (
             [{"op": "upsert_item", "id": "a", "relations": {"BYE": ["x"]}}],
             "the graph has no 'BYE' of Item, did you mean 'BY'",

@@ -160,9 +160,13 @@ def test_search_finds_every_word_and_whole_ids_first(service):
     assert len(found("users", "", 7)) == 7
 
 
+FAR = {"id": "1", "user": "u", "item": "i", "kind": "click", "at": "9999-01-01T00:00:00Z"}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "told"),
     [
+        ("/events", {"events": [FAR]}, 422, "at: a time is at most a day in the future"),
         ("/recommend", {"users": ["nobody"]}, 404, "no user 'nobody'"),
         ("/recommend", {"history": ["nothing"]}, 404, "no item 'nothing'"),
         ("/similar", {"item": "nothing"}, 404, "no item 'nothing'"),
@@ -187,6 +191,18 @@ def test_search_finds_every_word_and_whole_ids_first(service):
         ("/similar", {"item": "i01", "\ud800": 1}, 422, "unicode"),
         ("/similar", {"item": "i01", "k": float("nan")}, 422, "k"),
         ("/events", {"events": [{"id": "1", "user": "u", "item": "i", "kind": "stolen"}]}, 422, "kind"),
+        (
+            "/events",
+            {"events": [{"id": "1", "user": " ", "item": "i", "kind": "click"}]},
+            422,
+            "user: an id is not empty",
+        ),
+        (
+            "/events",
+            {"events": [{"id": "1", "user": "u", "item": "i ", "kind": "click"}]},
+            422,
+            "item: an id is not empty",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_told_in_one_line(service, path, body, status, told):

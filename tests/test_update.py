@@ -27,6 +27,7 @@ from catalograph.loaders.feedback import Event, FeedbackLog
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import bundle as bundles
 from catalograph.scoring import versions
+from catalograph.scoring.update import update
 from catalograph.service.shelf import Shelf
 
 FIXED_BANDS = SHOP.replace("bands = 3", "bands = [5, 12]")  # quantiles would move with every new price
@@ -248,6 +249,23 @@ def test_a_store_that_refuses_leaves_the_model_as_it_was(shop, monkeypatch):
     assert not made.knows("i99")
 
 
+def test_an_update_goes_into_the_graph_of_the_last_rebuild_and_no_other(shop, capsys):
+    toml, out = shop
+    elsewhere, stale = f"ladybug:{toml.parent / 'other.lbug'}", graph_of(out).digest
+    rebuild(open_workshop(toml, out=out, store=elsewhere, device="cpu"))
+    assert Recommender.load(out).update(Changes.of("monday", MONDAY)).taken
+    assert graph_of(out).digest == stale
+    with closing(open_store(elsewhere)) as store:
+        assert "i99" in export_snapshot(store).ids["Item"]
+    file = toml.parent / "b.jsonl"
+    file.write_text(Changes.of("b", [{"op": "retire_item", "id": "i99"}]).text())
+    update = ["update", str(toml), str(file), "--out", str(out)]
+    assert main([*update, "--store", f"ladybug:{out / 'graph.lbug'}"]) == 2
+    assert "store ladybug:graph.lbug: the model was built with ladybug:/" in capsys.readouterr().err
+    assert main([*update, "--store", elsewhere]) == 0
+    assert graph_of(out).digest == stale
+
+
 def test_one_update_at_a_time(shop):
     with alone(shop[1]), pytest.raises(ArtifactError, match="another process is building here"):
         Recommender.load(shop[1]).update(Changes.of("monday", MONDAY))
@@ -267,6 +285,77 @@ def test_a_rebuild_learns_from_the_updates_and_says_what_it_drops(shop):
     lines.clear()
     rebuild(open_workshop(toml, out=out, device="cpu", drop_updates=True, say=lines.append))
     assert lines[0] == "updates   dropped: 10 changes of 1 batches, the last monday"
+    assert not Recommender.load(out).knows("i99")
+    assert "i99" not in graph_of(out).ids["Item"]
+
+
+def test_an_interaction_of_the_far_future_is_refused(shop):
+    made = Recommender.load(shop[1])
+    far = {"op": "interaction", "user": "u01", "item": "i05", "at": "9999-01-01", "quantity": 1}
+    with pytest.raises(DataError, match="change 2, field 'at': 253370764800000 is more than a day in the future"):
+        made.update(Changes.of("far", [far | {"at": "2024-03-31"}, far]))
+
+
+def test_a_shop_whose_own_log_is_later_goes_on_there():
+    far = Changes.of("far", [{"op": "interaction", "user": "u", "item": "i", "at": 2**50}])
+    far.check_times(2**50 - 1)
+    with pytest.raises(DataError):
+        far.check_times(1_711_800_000_000)
+
+
+def test_going_back_to_an_earlier_version_stays(shop):
+    out = shop[1]
+    first = versions.published(out).name
+    Recommender.load(out).update(Changes.of("monday", MONDAY))
+    (out / "current").write_text(first + "\n")
+    assert not Recommender.load(out).knows("i99")
+    assert versions.published(out).name == first
+
+
+def test_feedback_that_another_process_took_in_meanwhile_is_not_taken_again(shop):
+    out, told = shop[1], {"op": "interaction", "user": "guest", "item": "i05", "at": "2024-03-30", "quantity": 1}
+    update(out, Changes.of("feedback 1-3", [told]), feedback=(0, 3))
+    version = versions.published(out)
+    with pytest.raises(ArtifactError, match="another process took feedback in meanwhile"):
+        update(out, Changes.of("feedback 1-4", [told]), feedback=(0, 4))
+    assert versions.published(out) == version
+    assert update(out, Changes.of("feedback 4-5", [told | {"item": "i06"}]), feedback=(3, 5)).taken
+
+
+@pytest.mark.parametrize("earlier_stays", [True, False])
+def test_feedback_that_was_taken_in_stays_taken_when_updates_are_dropped(shop, capsys, earlier_stays):
+    toml, out = shop
+    first = versions.published(out)
+    log = FeedbackLog(out)
+    log.append([[Event(id="1", user="guest", item="i05", kind="purchase", at=1_711_800_000_000)]])
+    log.close()
+    update = ["update", str(toml), "--feedback", "--out", str(out)]
+    assert main(update) == 0
+    if not earlier_stays:
+        shutil.rmtree(first)
+    rebuild(open_workshop(toml, out=out, device="cpu", drop_updates=True))
+    assert not Recommender.load(out).knows_user("guest")
+    capsys.readouterr()
+    assert main(update) == 0
+    assert "no new feedback" in capsys.readouterr().err
+
+
+def test_a_shop_that_is_emptied_is_told_and_stays(shop):
+    made = Recommender.load(shop[1])
+    with pytest.raises(DataError, match="the changes leave no interaction"):
+        made.update(Changes.of("all", [{"op": "retire_item", "id": f"i{n:02}"} for n in range(40)]))
+    assert made.knows("i00")
+
+
+def test_a_damaged_list_of_updates_can_be_dropped(shop):
+    toml, out = shop
+    Recommender.load(out).update(Changes.of("monday", MONDAY))
+    (versions.published(out) / "updates.jsonl").write_text('{"batch": "monday"}\n{"op": "upsert_it')
+    with pytest.raises(ArtifactError, match=r"is damaged .*--drop-updates"):
+        rebuild(open_workshop(toml, out=out, device="cpu"))
+    lines = []
+    rebuild(open_workshop(toml, out=out, device="cpu", drop_updates=True, say=lines.append))
+    assert lines[0] == "updates   dropped: a damaged list"
     assert not Recommender.load(out).knows("i99")
     assert "i99" not in graph_of(out).ids["Item"]
 
@@ -342,6 +431,9 @@ def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
                 Event(id="1", item="i05", kind="purchase", **told),
                 Event(id="2", item="i06", kind="click", **told),
                 Event(id="3", item="unknown", kind="purchase", **told),
+                Event(id="4", item="i05", kind="purchase", **told | {"user": " "}),
+                Event(id="5", item="i05", kind="purchase", **told | {"user": "guest "}),
+                Event(id="7", item="i05", kind="purchase", **told | {"at": 2**52}),
             ]
         ]
     )
@@ -349,11 +441,13 @@ def test_feedback_of_the_service_is_taken_in_once(shop, capsys):
     assert main(update) == 0
     said = capsys.readouterr().err
     assert "left out: 1 events of items the shop does not have" in said
-    assert "feedback 1-3: version" in said
+    assert "left out: 2 events whose user or item is no id" in said
+    assert "left out: 1 events of more than a day in the future" in said
+    assert "feedback 1-6: version" in said
     assert Recommender.load(out).history("guest") == ["i05"]
     assert main(update) == 0
     assert "no new feedback" in capsys.readouterr().err
-    log.append([[Event(id="4", item="i07", kind="cart", **told | {"at": 1_711_900_000_000})]])
+    log.append([[Event(id="6", item="i07", kind="cart", **told | {"at": 1_711_900_000_000})]])
     log.close()
     assert main([*update, "--kind", "purchase", "--kind", "cart"]) == 0
     assert Recommender.load(out).history("guest") == ["i05", "i07"]
@@ -424,6 +518,13 @@ def events(number):
     return [f"{user},{item}{number(place, random)}" for user, item, place in rows]
 
 
+def labelled(place, random):
+    return f",{random.integers(2)},{'train' if place else 'test'},2024-01-{place + 1:02}"
+
+
+DISLIKED = next(row.split(",") for row in events(labelled) if ",0,train," in row)
+
+
 @pytest.mark.parametrize(
     ("settings", "header", "number", "changes"),
     [
@@ -460,8 +561,14 @@ def events(number):
                 {"op": "retire_item", "id": "i03"},
             ],
         ),
+        (
+            'label = "label"\ntime = "day"\n[split]\nmethod = "column"\ncolumn = "part"\n' + WITH_BRANDS,
+            "user,item,label,part,day",
+            labelled,
+            [{"op": "interaction", "user": DISLIKED[0], "item": DISLIKED[1], "at": DISLIKED[4], "label": 1}],
+        ),
     ],
-    ids=["positions and no item table", "no order", "labelled pairs"],
+    ids=["positions and no item table", "no order", "labelled pairs", "a label that changes"],
 )
 def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, number, changes):
     toml, out = tmp_path / "shop.toml", tmp_path / "build"
