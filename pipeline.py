@@ -413,22 +413,27 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     check_names(config.model.off, (relation.name for relation in relations))
     encoder = _tuned(workshop, catalogue, snapshot, train, relations)
     text = encoded(workshop, catalogue, snapshot, encoder)
-    learn, warm = _learner(workshop, catalogue, snapshot, text), _warm(workshop, users, items)
-    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
+    warm = _warm(workshop, users, items, test)
+    learn = _learner(workshop, catalogue, snapshot, text)
+    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     if test is not None and config.evaluation.users:
         test = replace(test, users=test.users[: config.evaluation.users])
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs, encoder)
 
 
-def _warm(workshop: Workshop, users: IdMap, items: IdMap) -> Warm | None:
-    """The weights of the published version, when learning is to go on from them."""
+def _warm(workshop: Workshop, users: IdMap, items: IdMap, test: Fold | None) -> Warm | None:
+    """The weights of the published version, when learning is to go on from them and they know no answer of the test."""
     if not workshop.warm:
         return None
     place = versions.published(workshop.home or workshop.folder)
     workshop.say(f"{'warm':<9} from version {place.name}")
-    return warm_of(*bundles.load(place), users, items)
+    warm = warm_of(*bundles.load(place), users, items)
+    if warm is not None and test is not None and (known := int(test.held_out[warm.seen.user, warm.seen.item].sum())):
+        workshop.say(f"{'':<9} it has learned from {known:,} events that are the test part now; learning starts anew")
+        return None
+    return warm
 
 
 def _before(workshop: Workshop) -> bundles.Bundle | None:

@@ -112,6 +112,19 @@ def test_weights_of_other_terms_are_not_gone_on_from(shop):
     assert any("of other terms or features; learning starts anew" in line for line in lines)
 
 
+def test_weights_that_know_answers_of_the_test_part_are_not_gone_on_from(tmp_path):
+    head, _, tail = SHOP.partition("[split]")
+    toml = make_shop(
+        tmp_path / "shop", toml=head + '[split]\nmethod = "none"\nperiod_days = 20\n[gnn]' + tail.partition("[gnn]")[2]
+    )
+    out, lines = tmp_path / "build", []
+    rebuild(open_workshop(toml, out=out, device="cpu"))
+    toml.write_text(SHOP)  # now the newest events are held out
+    found = rebuild(open_workshop(toml, out=out, device="cpu", warm=True, say=lines.append))
+    assert any("events that are the test part now; learning starts anew" in line for line in lines)
+    assert "kept" not in found["metrics"]
+
+
 def test_there_must_be_something_to_go_on_from(tmp_path, capsys):
     toml = make_shop(tmp_path / "shop")
     assert main(["rebuild", str(toml), "--out", str(tmp_path / "build"), "--warm"]) == 2
