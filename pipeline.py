@@ -58,7 +58,7 @@ from .scoring.lessons import lessons_of
 from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit, validation
 from .scoring.report import render
 from .scoring.update import settle, settle_alone
-from .scoring.warm import Warm, warm_of
+from .scoring.warm import Warm, fits, warm_of
 
 Say = Callable[[str], None]
 PARTS = ("train", "valid", "test")
@@ -414,7 +414,7 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     encoder = _tuned(workshop, catalogue, snapshot, train, relations)
     text = encoded(workshop, catalogue, snapshot, encoder)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
-    warm = _warm(workshop, users, items, test)
+    warm = _warm(workshop, users, items, text, test)
     learn = _learner(workshop, catalogue, snapshot, text)
     given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     if test is not None and config.evaluation.users:
@@ -423,13 +423,17 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     return World(catalogue, snapshot, given, test, pairs, encoder)
 
 
-def _warm(workshop: Workshop, users: IdMap, items: IdMap, test: Fold | None) -> Warm | None:
+def _warm(workshop: Workshop, users: IdMap, items: IdMap, text: np.ndarray | None, test: Fold | None) -> Warm | None:
     """The weights of the published version, when learning is to go on from them and they know no answer of the test."""
     if not workshop.warm:
         return None
     place = versions.published(workshop.home or workshop.folder)
     workshop.say(f"{'warm':<9} from version {place.name}")
-    warm = warm_of(*bundles.load(place), users, items)
+    bundle, stored = bundles.load(place)
+    if stored is not None and not fits(bundle, workshop.config.gnn, text):
+        workshop.say(f"{'':<9} its relation vectors are of other settings of [gnn] or other texts; they start anew")
+        stored = None
+    warm = warm_of(bundle, stored, users, items)
     if warm is not None and test is not None and (known := int(test.held_out[warm.seen.user, warm.seen.item].sum())):
         workshop.say(f"{'':<9} it has learned from {known:,} events that are the test part now; learning starts anew")
         return None
