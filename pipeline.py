@@ -189,9 +189,10 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
         return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
-    model, place = trained(workshop, world, inputs)
     if processes.rank():
+        _fit(world, _indented(workshop))  # its share of the training; only the first writes and publishes
         return {"version": None, "metrics": {}, "skipped": False}
+    model, place = trained(workshop, world, inputs)
     start = time.perf_counter()
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:

@@ -61,6 +61,7 @@ def test_a_shop_built_by_two_is_the_shop_built_by_one(tmp_path):
         np.testing.assert_allclose(two.vectors(items)[relation], vectors, atol=1e-5)
     for metric, value in one.bundle.metrics["validation"].items():
         assert two.bundle.metrics["validation"][metric] == pytest.approx(value, abs=1e-3)
+    assert not list((tmp_path / "build/process-1").glob("bundles/*"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
