@@ -150,6 +150,7 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
             if workshop.drop_updates:
                 _drop(workshop)
             processes.wait()  # until the first has settled what the others read
+            _check_alike(workshop)
             return _rebuilt(workshop)
 
 
@@ -164,6 +165,15 @@ def _of_process(workshop: Workshop) -> Workshop:
     folder = workshop.folder / f"process-{processes.rank()}"
     url = f"ladybug:{folder / 'graph.lbug'}"
     return replace(workshop, folder=folder, home=workshop.folder, store_url=url, say=lambda _: None)
+
+
+def _check_alike(workshop: Workshop) -> None:
+    """Processes that read something else would average the gradients of two shops, or wait for each other for ever."""
+    if processes.count() > 1 and not processes.agree(inputs_of(replace(workshop, store_url=""))[1]):
+        raise ConfigError(
+            "the processes do not read the same files, updates and settings; give all of them equal copies, equal "
+            "options and one build folder"
+        )
 
 
 def _drop(workshop: Workshop) -> None:
