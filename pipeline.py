@@ -78,7 +78,7 @@ class Workshop:
     warm: bool = False
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
-    home: Path | None = None  # of a process beside the first: the folder of the first, where the versions are
+    home: Path | None = None  # of a process beside the first: the folder of the first, with versions and encoders
 
     def line(self, stage: str, what: str, start: float) -> None:
         """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
@@ -499,7 +499,7 @@ def _tuned(
         lessons,
         config.encoder,
         check,
-        folder=workshop.folder / "encoder",
+        folder=(workshop.home or workshop.folder) / "encoder",
         device=workshop.device,
         seed=workshop.seed,
         progress=True,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from ..config import EncoderSection
 from ..durable import move_in, replace_text
-from ..errors import CatalographError, MissingExtraError
+from ..errors import CatalographError, ConfigError, MissingExtraError
 from .cache import text_digests
 from .drift import forgetting, similarities
 from .pairs import TextPairs
@@ -121,7 +122,7 @@ def tune(
 
     Raises:
         MissingExtraError: the extra `finetune` is not installed.
-        ConfigError: the model cannot be loaded, or not be tuned this way.
+        ConfigError: the model cannot be loaded, or not be tuned this way; or this is one of several processes.
         CatalographError: there is no pair to learn from.
     """
     name = _name(lessons, section, check, seed)
@@ -129,6 +130,11 @@ def tune(
     if place.is_dir():
         shutil.rmtree(part, ignore_errors=True)
         return place
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the trainer would read it and wait for the others
+        raise ConfigError(
+            "an encoder is tuned by one process alone: rebuild without torchrun first; with equal inputs and seed the "
+            "tuned encoder is found again"
+        )
     _require_libraries()
     columns, start = lessons.columns(section.finetune.steps * section.finetune.batch_size, seed), time.perf_counter()
     if not columns:

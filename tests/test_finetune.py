@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -539,6 +540,18 @@ def test_a_bundle_encodes_new_texts_with_its_own_encoder_wherever_it_lies(tuned_
     tokens.write_text(tokens.read_text().replace("32", "33", 1))
     with pytest.raises(CatalographError, match="not the one of this version"):
         shop.encode(names)
+
+
+def test_several_processes_use_what_one_has_tuned_and_tune_nothing(tuned_shop, tmp_path, monkeypatch):
+    workshop = open_workshop(tuned_shop, out=tmp_path / "build", store="memory:", device="cpu")
+    beside = replace(workshop, folder=tmp_path / "build/process-1", home=workshop.folder)
+    with monkeypatch.context() as environment:
+        environment.setenv("WORLD_SIZE", "2")  # as torchrun says it
+        with pytest.raises(ConfigError, match="tuned by one process alone: rebuild without torchrun first"):
+            build_world(beside)
+    tuned = build_world(workshop).encoder.model
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert build_world(beside).encoder.model == tuned
 
 
 def test_encoders_no_bundle_names_make_room(tuned_shop, tmp_path):
