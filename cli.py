@@ -182,8 +182,8 @@ def evaluate(
     from .pipeline import run_evaluation  # noqa: PLC0415
 
     if online:
-        if baselines or ablation or each_relation:
-            raise ConfigError("--online fits nothing; leave --baselines and --ablation away")
+        if baselines or all_baselines or ablation or each_relation:
+            raise ConfigError("--online fits nothing; leave --baselines, --all-baselines and --ablation away")
         found = _online(shop, out)
         typer.echo(json.dumps(found) if as_json else _table_of_events(found))
         return
@@ -261,10 +261,12 @@ def recommend(
 ) -> None:
     """The best items for a user, for a history or a taste nobody has seen, or for everybody."""
     if everyone is not None:
-        if user or history or like or where or diversify or cap or explain or as_json:
+        if user or history or like or where or diversify or cap or explain or store or as_json:
             raise ConfigError("--all goes with -k, --shards and --processes alone; leave the others out")
         _write_everyone(shop, out, everyone, k, shards, processes)
         return
+    if shards != "1" or processes != 1:
+        raise ConfigError("--shards and --processes are parts of --all; give --all DIR, too")
     if (user is None) == (not history and not like):
         raise ConfigError("recommend needs either --user ID or --history ID,ID… (or --like RELATION=ID)")
     made = _recommender(shop, out)

@@ -395,6 +395,10 @@ class ShopConfig(Section):
             raise ValueError("split.method = 'time' needs interactions.time")
         if self.evaluation.k > self.model.pool_size:
             raise ValueError(f"evaluation.k ({self.evaluation.k}) is above model.pool_size ({self.model.pool_size})")
+        if self.model.search == "approximate" and self.interactions.label is not None:
+            raise ValueError(
+                "model.search = 'approximate' is not for labelled pairs (interactions.label); leave it out"
+            )
         if self.split.method == "last" and not (timed or self.interactions.position):
             raise ValueError("split.method = 'last' needs interactions.time or interactions.position")
         return self

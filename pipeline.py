@@ -58,7 +58,7 @@ from .scoring.lessons import lessons_of
 from .scoring.model import Answers, Ingredients, LearnVectors, Model, fit, validation
 from .scoring.report import render
 from .scoring.update import settle, settle_alone
-from .scoring.warm import Warm, warm_of
+from .scoring.warm import Warm, fits, warm_of
 
 Say = Callable[[str], None]
 PARTS = ("train", "valid", "test")
@@ -78,7 +78,7 @@ class Workshop:
     warm: bool = False
     say: Say = lambda _: None
     done: dict[str, str] = field(default_factory=dict)
-    home: Path | None = None  # of a process beside the first: the folder of the first, where the versions are
+    home: Path | None = None  # of a process beside the first: the folder of the first, with versions and encoders
 
     def line(self, stage: str, what: str, start: float) -> None:
         """Tell what a stage did, with its seconds since `start` (time.perf_counter)."""
@@ -150,6 +150,7 @@ def rebuild(workshop: Workshop) -> dict[str, Any]:
             if workshop.drop_updates:
                 _drop(workshop)
             processes.wait()  # until the first has settled what the others read
+            _check_alike(workshop)
             return _rebuilt(workshop)
 
 
@@ -164,6 +165,15 @@ def _of_process(workshop: Workshop) -> Workshop:
     folder = workshop.folder / f"process-{processes.rank()}"
     url = opened_url(GRAPH, folder)
     return replace(workshop, folder=folder, home=workshop.folder, store_url=url, say=lambda _: None)
+
+
+def _check_alike(workshop: Workshop) -> None:
+    """Processes that read something else would average the gradients of two shops, or wait for each other for ever."""
+    if processes.count() > 1 and not processes.agree(inputs_of(replace(workshop, store_url=""))[1]):
+        raise ConfigError(
+            "the processes do not read the same files, updates and settings; give all of them equal copies, equal "
+            "options and one build folder"
+        )
 
 
 def _drop(workshop: Workshop) -> None:
@@ -194,9 +204,10 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
         return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
-    model, place = trained(workshop, world, inputs)
     if processes.rank():
+        _fit(world, _indented(workshop))  # its share of the training; only the first writes and publishes
         return {"version": None, "metrics": {}, "skipped": False}
+    model, place = trained(workshop, world, inputs)
     start = time.perf_counter()
     metrics: dict[str, Any] = {"validation": model.report["validation"]}
     if world.test is not None:
@@ -418,22 +429,31 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     check_names(config.model.off, (relation.name for relation in relations))
     encoder = _tuned(workshop, catalogue, snapshot, train, relations)
     text = encoded(workshop, catalogue, snapshot, encoder)
-    learn, warm = _learner(workshop, catalogue, snapshot, text), _warm(workshop, users, items)
-    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
+    warm = _warm(workshop, users, items, text, test)
+    learn = _learner(workshop, catalogue, snapshot, text)
+    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
     if test is not None and config.evaluation.users:
         test = replace(test, users=test.users[: config.evaluation.users])
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     return World(catalogue, snapshot, given, test, pairs, encoder)
 
 
-def _warm(workshop: Workshop, users: IdMap, items: IdMap) -> Warm | None:
-    """The weights of the published version, when learning is to go on from them."""
+def _warm(workshop: Workshop, users: IdMap, items: IdMap, text: np.ndarray | None, test: Fold | None) -> Warm | None:
+    """The weights of the published version, when learning is to go on from them and they know no answer of the test."""
     if not workshop.warm:
         return None
     place = versions.published(workshop.home or workshop.folder)
     workshop.say(f"{'warm':<9} from version {place.name}")
-    return warm_of(*bundles.load(place), users, items)
+    bundle, stored = bundles.load(place)
+    if stored is not None and not fits(bundle, workshop.config.gnn, text):
+        workshop.say(f"{'':<9} its relation vectors are of other settings of [gnn] or other texts; they start anew")
+        stored = None
+    warm = warm_of(bundle, stored, users, items)
+    if warm is not None and test is not None and (known := int(test.held_out[warm.seen.user, warm.seen.item].sum())):
+        workshop.say(f"{'':<9} it has learned from {known:,} events that are the test part now; learning starts anew")
+        return None
+    return warm
 
 
 def _before(workshop: Workshop) -> bundles.Bundle | None:
@@ -484,7 +504,7 @@ def _tuned(
         lessons,
         config.encoder,
         check,
-        folder=workshop.folder / "encoder",
+        folder=(workshop.home or workshop.folder) / "encoder",
         device=workshop.device,
         seed=workshop.seed,
         progress=True,

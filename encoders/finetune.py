@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from ..config import EncoderSection
 from ..durable import move_in, replace_text
-from ..errors import CatalographError, MissingExtraError
+from ..errors import CatalographError, ConfigError, MissingExtraError
 from .cache import text_digests
 from .drift import forgetting, similarities
 from .pairs import TextPairs
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; or anchor and label
+TUNED = "tuned.safetensors"
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 
 
@@ -104,6 +106,15 @@ class Check:
     digest: str
 
 
+@dataclass(frozen=True)
+class _Run:
+    """Where and how a run is made, beside what it learns. progress: whether it tells how far it is."""
+
+    device: str
+    seed: int
+    progress: bool
+
+
 def tune(
     lessons: Lessons,
     section: EncoderSection,
@@ -121,7 +132,7 @@ def tune(
 
     Raises:
         MissingExtraError: the extra `finetune` is not installed.
-        ConfigError: the model cannot be loaded, or not be tuned this way.
+        ConfigError: the model cannot be loaded, or not be tuned this way; or this is one of several processes.
         CatalographError: there is no pair to learn from.
     """
     name = _name(lessons, section, check, seed)
@@ -129,45 +140,31 @@ def tune(
     if place.is_dir():
         shutil.rmtree(part, ignore_errors=True)
         return place
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the trainer would read it and wait for the others
+        raise ConfigError(
+            "an encoder is tuned by one process alone: rebuild without torchrun first; with equal inputs and seed the "
+            "tuned encoder is found again"
+        )
     _require_libraries()
     columns, start = lessons.columns(section.finetune.steps * section.finetune.batch_size, seed), time.perf_counter()
     if not columns:
         raise CatalographError("no two texts to learn from; set encoder.finetune.way = 'none'")
     part.mkdir(parents=True, exist_ok=True)
-    teacher = _teacher(lessons, section, part / "teacher.safetensors", device, seed)
+    run = _Run(device, seed, progress)
+    teacher = _teacher(lessons, section, part / "teacher.safetensors", run)
+    parts = [part / f"run-{n}" for n in range(section.finetune.runs)]
+    logs = folder / "tensorboard"
     measured = [
-        _one_run(
-            columns,
-            teacher,
-            section,
-            check,
-            part / f"run-{n}",
-            folder / "tensorboard" / f"{name}-{n}",
-            device,
-            seed + n,
-            progress,
-        )
+        _one_run(columns, teacher, section, check, parts[n], logs / f"{name}-{n}", replace(run, seed=seed + n))
         for n in range(section.finetune.runs)
     ]
     model, width = _fresh(section, device)
-    before, general = (
-        _value(model, section, check),
-        similarities(lambda t: vectors_of(model, list(t), section.batch_size)),
-    )
-    start_weights = {key: value.clone() for key, value in model.state_dict().items()}
-    model.load_state_dict(_mean([load_file(part / f"run-{n}" / "tuned.safetensors") for n in range(len(measured))]))
-    after = _value(model, section, check)
-    if after <= before:
-        say(f"validation NDCG@10 {before:.4f} before tuning, {after:.4f} after it; the encoder stays as it was")
-        model.load_state_dict(start_weights)
     report = {
         "way": section.finetune.way,
         "lessons": {kind: len(texts["anchor"]) for kind, texts in columns.items()},
         "trained_parameters": measured[0]["trained_parameters"],
-        "checks": [run["checks"] for run in measured],
-        "before": before,
-        "after": after,
-        "forgetting": forgetting(general, similarities(lambda t: vectors_of(model, list(t), section.batch_size))),
+        "checks": [found["checks"] for found in measured],
+        **_taken_over(model, section, check, [one / TUNED for one in parts], say),
         "seconds": round(time.perf_counter() - start, 1),
     }
     _publish(model, width, part, place, report)
@@ -175,15 +172,33 @@ def tune(
     return place
 
 
-def _teacher(lessons: Lessons, section: EncoderSection, place: Path, device: str, seed: int) -> np.ndarray | None:
+def _taken_over(
+    model: SentenceTransformer, section: EncoderSection, check: Check, runs: Sequence[Path], say: Say
+) -> dict[str, Any]:
+    """Give the model the average of the runs' weights, if `check` finds it better so; what was measured of both."""
+
+    def encoded(texts: Sequence[str]) -> np.ndarray:
+        return vectors_of(model, list(texts), section.batch_size)
+
+    before, general = _value(model, section, check), similarities(encoded)
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(_mean([load_file(run) for run in runs]))
+    after = _value(model, section, check)
+    if after <= before:
+        say(f"validation NDCG@10 {before:.4f} before tuning, {after:.4f} after it; the encoder stays as it was")
+        model.load_state_dict(start)
+    return {"before": before, "after": after, "forgetting": forgetting(general, similarities(encoded))}
+
+
+def _teacher(lessons: Lessons, section: EncoderSection, place: Path, run: _Run) -> np.ndarray | None:
     """float32 [item, dim], kept at `place` for a run that is killed and goes on; None where tastes teach nothing."""
     tastes = lessons.tastes
     if tastes is None:
         return None
     if not place.is_file():
         items = list(lessons.texts[: tastes.histories.shape[1]])
-        words = words_of(load_model(resolve(section.model), section, device), items)
-        vectors = taught(words, tastes.text(), tastes.histories, seed=seed, device=device)
+        words = words_of(load_model(resolve(section.model), section, run.device), items)
+        vectors = taught(words, tastes.text(), tastes.histories, seed=run.seed, device=run.device)
         save_file({"teacher": torch.from_numpy(vectors)}, place.with_suffix(".new"))
         place.with_suffix(".new").replace(place)
     return load_file(place)["teacher"].numpy()
@@ -226,21 +241,21 @@ def _one_run(
     check: Check,
     part: Path,
     logs: Path,
-    device: str,
-    seed: int,
-    progress: bool,
+    run: _Run,
 ) -> dict[str, Any]:
-    """Train once; the merged weights stand in `part`/tuned.safetensors, what was measured beside them."""
+    """Train once; the merged weights stand in `part`, under the name TUNED, what was measured beside them."""
     from .training import train  # noqa: PLC0415  heavy
 
     done = part / "done.json"
     if done.is_file():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     part.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        torch.manual_seed(seed)
-        model, _ = _fresh(section, device)
-        if device == "cpu":  # three times as fast there: the fused attention's backward pass is slow for short texts
+    with torch.random.fork_rng(devices=[run.device] if run.device.startswith("cuda") else []):
+        torch.manual_seed(run.seed)
+        model, _ = _fresh(section, run.device)
+        if (
+            run.device == "cpu"
+        ):  # three times as fast there: the fused attention's backward pass is slow for short texts
             backbone(model).model.set_attn_implementation("eager")
         prepare(model, section.finetune)
         count = trained_parameters(model)
@@ -252,13 +267,13 @@ def _one_run(
             folder=part,
             logs=logs,
             check=lambda: _value(model, section, check),
-            device=device,
-            seed=seed,
-            progress=progress,
+            device=run.device,
+            seed=run.seed,
+            progress=run.progress,
         )
         merge(model, section.finetune)
     weights = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, part / "tuned.safetensors")
+    save_file(weights, part / TUNED)
     for checkpoint in part.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     found = {"trained_parameters": count, "checks": checks}

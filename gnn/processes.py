@@ -1,7 +1,8 @@
-"""Training by several processes, each on a GPU or machine of its own, as `torchrun` starts them; alone, as ever.
+"""Training by several processes, each on a GPU of its own or without one, as `torchrun` starts them; alone, as ever.
 
 All processes read the same files with the same seed and hold the same weights. A step's events are shared out, and
-DistributedDataParallel averages the gradients, so the result is that of one process up to rounding.
+DistributedDataParallel averages the gradients, so the result is that of one process up to rounding. What decides how
+training goes on is measured by the first, as rounding may differ between machines.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import distributed, nn
 
-__all__ = ["count", "joined", "rank", "share", "together", "wait"]
+__all__ = ["agree", "count", "joined", "of_first", "rank", "share", "together", "wait"]
 
 
 @contextmanager
@@ -45,6 +46,30 @@ def wait() -> None:
     """Until all processes are here."""
     if distributed.is_initialized():
         distributed.barrier()
+
+
+def agree(digest: str) -> bool:
+    """Whether all processes have the same digest, hexadecimal; all of them learn it."""
+    if count() == 1:
+        return True
+    mine = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8, device=_device())
+    found = [torch.empty_like(mine) for _ in range(count())]
+    distributed.all_gather(found, mine)
+    return all(torch.equal(one, mine) for one in found)
+
+
+def of_first(value: float) -> float:
+    """The value that the first process has."""
+    if count() == 1:
+        return value
+    found = torch.tensor(value, dtype=torch.float64, device=_device())
+    distributed.broadcast(found, 0)
+    return float(found)
+
+
+def _device() -> str:
+    """Where tensors must be that processes exchange."""
+    return "cuda" if distributed.get_backend() == "nccl" else "cpu"
 
 
 def share(events: int) -> slice:

@@ -69,7 +69,8 @@ def train_relational(
         measured, best = [], ranker.state_dict()
         for epoch, loss in enumerate(_epochs(ranker, lessons, epochs, pairs)):
             if valid is not None:
-                measured.append(_ndcg(_vectors(ranker, pairs, ordered, ()), pairs, valid))
+                reached = _ndcg(_vectors(ranker, pairs, ordered, ()), pairs, valid)
+                measured.append(processes.of_first(reached))  # all must stop at once
             found = f", validation NDCG@10 {measured[-1]:.4f}" if measured else ""
             say(f"relation vectors of {len(log):,} events, epoch {epoch + 1} of {epochs}: loss {loss:.3f}{found}")
             if not measured or epoch == int(np.argmax(measured)):

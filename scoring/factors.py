@@ -26,11 +26,16 @@ def stacked(rows: list[sp.csr_matrix]) -> sp.csr_matrix:
 
 
 def gram(rows: Rows, *, block: int = 2_048) -> np.ndarray:
-    """X^T X, dense float32 [item, item]. The few rows that hold most of the products (a shop's main category) are
-    multiplied dense; the others by blocks, so that nothing is held sparse and dense at once."""
+    """X^T X, dense float32 [item, item]. The rows that hold most of the products (a shop's main category) are
+    multiplied dense, `block` of them at once; the others by blocks of items, so that nothing is held sparse and dense
+    at once."""
     long = np.diff(rows.indptr) > LONG
-    dense, rows = rows[long].toarray(), rows[~long]
-    found, columns = np.asarray(dense.T @ dense, np.float32), sp.csr_matrix(rows.T)
+    crowded, rows = rows[long], rows[~long]
+    found = np.zeros((rows.shape[1], rows.shape[1]), np.float32)
+    for start in range(0, crowded.shape[0], block):
+        dense = torch.from_numpy(crowded[start : start + block].toarray()).float()
+        torch.from_numpy(found).addmm_(dense.T, dense)  # in place: no second array of all pairs
+    columns = sp.csr_matrix(rows.T)
     for start in range(0, len(found), block):
         found[start : start + block] += (columns[start : start + block] @ rows).toarray()
     return found

@@ -240,7 +240,13 @@ class Recommender:
     def explain_for(
         self, history: Sequence[str], item: str, *, features: Attributes | None = None, most: int = 3
     ) -> Explanation:
-        """The same for somebody never seen; paths then start at an item of the history."""
+        """The same for somebody never seen; paths then start at an item of the history.
+
+        Raises:
+            ConfigError: neither a history nor a taste: nothing of which a score would be made.
+        """
+        if not history and not any((features or {}).values()):
+            raise ConfigError("explain_for needs a history or features: of nobody there is nothing to explain")
         return self._explain(self._newcomer(history, features), 0, item, None, most)
 
     def vectors(self, items: Sequence[str]) -> dict[str, np.ndarray]:

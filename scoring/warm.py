@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..config import GnnSection
 from ..gnn.train import Weights, moved
 from ..kg.log import InteractionLog
 from ..kg.snapshot import IdMap
 from .bundle import Bundle, StoredVectors
 from .head import Head
+
+SHAPES = ("model", "dim", "layers", "history")  # of [gnn]: what the shapes of its weights follow from
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,13 @@ class Warm:
     pool: str
     seen: InteractionLog
     known: np.ndarray
+
+
+def fits(bundle: Bundle, section: GnnSection, text: np.ndarray | None) -> bool:
+    """Whether the GNN of a bundle has weights of the same names and shapes as one of these settings and texts."""
+    before = bundle.config["gnn"]
+    widths = [None if vectors is None else vectors.shape[1] for vectors in (bundle.text, text)]
+    return widths[0] == widths[1] and all(before.get(name) == getattr(section, name) for name in SHAPES)
 
 
 def warm_of(bundle: Bundle, stored: StoredVectors | None, users: IdMap, items: IdMap) -> Warm | None:

@@ -97,7 +97,7 @@ class WhyForUser(_Why):
 
 
 class WhyForHistory(_Newcomer, _Why):
-    """Why somebody with this history and taste is shown an item."""
+    """Why somebody with this history and taste is shown an item; one of the two is needed."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"history": [OTHER], "item": ITEM}})
 

@@ -5,7 +5,7 @@ import pytest
 
 from catalograph import Recommender
 from catalograph.config import load_config
-from catalograph.errors import CatalographError
+from catalograph.errors import CatalographError, ConfigError
 from catalograph.kg.log import InteractionLog, positives
 from catalograph.pipeline import open_workshop, rebuild, run_evaluation
 from catalograph.scoring.boosted import BoostedHead, fit_boosted
@@ -136,6 +136,12 @@ def test_a_shop_with_times_has_the_same_terms_in_every_fold(shop, tmp_path):
     made = Recommender.load(tmp_path / "build")
     assert "popularity_28d.prior" in {term.name for term in made.model.terms}
     assert np.diff(made.score(["u001"], ["i02", "i01"])[0]) > 0
+
+
+def test_an_approximate_search_is_refused(tmp_path):
+    (tmp_path / "shop.toml").write_text(TOML + '[model]\nsearch = "approximate"\n')
+    with pytest.raises(ConfigError, match="'approximate' is not for labelled pairs"):
+        load_config(tmp_path / "shop.toml")
 
 
 def test_terms_of_pairs_are_those_of_the_table():

@@ -94,6 +94,7 @@ def test_parts_of_two_models_never_mix(built, tmp_path):
         (["-k", "999"], "lists of 999 items"),
         (["--user", "u01"], "--all goes with"),
         (["--where", "price < 5"], "--all goes with"),
+        (["--store", "memory:"], "--all goes with"),
     ],
 )
 def test_bad_input_is_one_line(options, complaint, built, tmp_path, capsys):
@@ -101,3 +102,9 @@ def test_bad_input_is_one_line(options, complaint, built, tmp_path, capsys):
     assert main(arguments) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert complaint in said
+
+
+@pytest.mark.parametrize("options", [["--shards", "4"], ["--processes", "2"]])
+def test_parts_are_of_everybodys_lists(options, built, capsys):
+    assert main(["recommend", str(built[0]), "--user", "u01", "--out", str(built[1]), *options]) == 2
+    assert "parts of --all" in capsys.readouterr().err

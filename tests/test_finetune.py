@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -390,6 +393,29 @@ def test_scalars_are_logged_and_stdout_stays_clean(planted, tmp_path, capfd):
     assert {"train/loss", "eval/ndcg@10", "train/learning_rate"} <= set(events.Tags()["scalars"])
 
 
+def test_a_run_in_a_file_tells_how_far_it_is(planted, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(training, "TELL_S", -1)
+    folder, texts, group = planted
+    lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
+    tune(lessons, section_of(folder, steps=4), planted_check(texts, group), folder=tmp_path, progress=True)
+    told = re.findall(r"^ +tune: step (\d) of 4, about \d+ min left$", capfd.readouterr().err, re.MULTILINE)
+    assert told == ["1", "2", "3"]
+
+
+def test_batches_by_length_are_of_neighbours_and_have_every_row_once():
+    length = np.random.default_rng(0).permutation(100)
+    rows = datasets.Dataset.from_dict({"anchor": ["x" * n for n in length], "label": list(range(100))})
+    sampler = training._batches(rows, batch_size=8, drop_last=False, seed=0)
+    batches = list(sampler)
+    assert sorted(row for batch in batches for row in batch) == list(range(100))
+    assert len(batches) == len(sampler) == 13
+    for first in (0, 64):  # CHUNK batches are sorted together: none of them reaches into the lengths of another
+        lengths = sorted(sorted(length[batch]) for batch in batches if first <= batch[0] < first + 64)
+        assert [n for batch in lengths for n in batch] == sorted(length[first : first + 64])
+    sampler.set_epoch(1)
+    assert list(sampler) != batches
+
+
 def test_nothing_to_learn_from_is_one_line(planted, tmp_path):
     folder, texts, group = planted
     nothing = Lessons(texts, {"users": TextPairs(np.empty(0, np.int64), np.empty(0, np.int64))}, {})
@@ -540,6 +566,18 @@ def test_a_bundle_encodes_new_texts_with_its_own_encoder_wherever_it_lies(tuned_
     shop.encode(names)  # what is loaded stays
     with pytest.raises(CatalographError, match="not the one of this version"):
         Recommender.load(tmp_path / "moved").encode(names)
+
+
+def test_several_processes_use_what_one_has_tuned_and_tune_nothing(tuned_shop, tmp_path, monkeypatch):
+    workshop = open_workshop(tuned_shop, out=tmp_path / "build", store="memory:", device="cpu")
+    beside = replace(workshop, folder=tmp_path / "build/process-1", home=workshop.folder)
+    with monkeypatch.context() as environment:
+        environment.setenv("WORLD_SIZE", "2")  # as torchrun says it
+        with pytest.raises(ConfigError, match="tuned by one process alone: rebuild without torchrun first"):
+            build_world(beside)
+    tuned = build_world(workshop).encoder.model
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert build_world(beside).encoder.model == tuned
 
 
 def test_encoders_no_bundle_names_make_room(tuned_shop, tmp_path):

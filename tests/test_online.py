@@ -128,5 +128,6 @@ def test_the_command_prints_it_and_says_what_is_missing(built, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert "0001-x" in printed
     assert "caution:" in printed
-    assert main([*command, "--baselines"]) == 2
-    assert "--online" in capsys.readouterr().err
+    for option in ("--baselines", "--all-baselines"):
+        assert main([*command, option]) == 2
+        assert "--online" in capsys.readouterr().err

@@ -29,6 +29,28 @@ from catalograph.pipeline import open_workshop, rebuild
 
 rebuild(open_workshop(Path("shop/shop.toml"), out=Path("build"), device="cpu"))
 """
+STOP = """
+import numpy as np
+from catalograph.gnn import train as training
+from test_processes import SECTION, events, graph, processes, train
+
+with processes.joined("cpu"):
+    measure, falling = training._ndcg, iter([0.3, 0.2, 0.1, 0.0, 0.0, 0.0])  # what the second would stop at
+    training._ndcg = lambda *parts: next(falling) if processes.rank() else measure(*parts)
+    made = train(graph(), events(), SECTION, valid=(np.arange(40), np.arange(40)))
+    np.savez(f"{processes.rank()}.npz", items=made.items, validation=made.validation)
+"""
+OTHER_SEEDS = """
+import os
+from pathlib import Path
+from catalograph.errors import ConfigError
+from catalograph.pipeline import open_workshop, rebuild
+
+try:
+    rebuild(open_workshop(Path("shop/shop.toml"), out=Path("build"), device="cpu", seed=int(os.environ["RANK"])))
+except ConfigError as e:
+    Path("said-" + os.environ["RANK"]).write_text(str(e), "utf-8")
+"""
 
 
 def torchrun(folder, program):
@@ -51,6 +73,23 @@ def test_steps_shared_by_two_are_the_steps_of_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_first_says_when_to_stop(tmp_path):
+    torchrun(tmp_path, STOP)
+    one, two = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+    np.testing.assert_array_equal(one["validation"], two["validation"])
+    np.testing.assert_array_equal(one["items"], two["items"])
+
+
+@pytest.mark.slow
+def test_processes_that_read_something_else_do_not_begin(tmp_path):
+    make_shop(tmp_path / "shop")
+    torchrun(tmp_path, OTHER_SEEDS)
+    for rank in (0, 1):
+        assert "do not read the same files, updates and settings" in (tmp_path / f"said-{rank}").read_text("utf-8")
+    assert not list((tmp_path / "build").glob("graph*"))
+
+
+@pytest.mark.slow
 def test_a_shop_built_by_two_is_the_shop_built_by_one(tmp_path):
     toml = make_shop(tmp_path / "shop")
     rebuild(open_workshop(toml, out=tmp_path / "alone", device="cpu"))
@@ -61,6 +100,7 @@ def test_a_shop_built_by_two_is_the_shop_built_by_one(tmp_path):
         np.testing.assert_allclose(two.vectors(items)[relation], vectors, atol=1e-5)
     for metric, value in one.bundle.metrics["validation"].items():
         assert two.bundle.metrics["validation"][metric] == pytest.approx(value, abs=1e-3)
+    assert not list((tmp_path / "build/process-1").glob("bundles/*"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

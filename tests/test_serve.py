@@ -186,6 +186,8 @@ FAR = {"id": "1", "user": "u", "item": "i", "kind": "click", "at": "9999-01-01T0
         ("/score_new", {"items": [{"text": "a"}]}, 422, "either users or a history"),
         ("/score_new", {"users": ["u01"], "items": [{"title": "a"}]}, 422, "body.NewForUsers.items.0.title"),
         ("/recommend", {"history": ["i01"], "k": 0}, 422, "body.ForHistory.k"),
+        ("/explain", {"item": "i01"}, 422, "a history or features"),
+        ("/explain", {"features": {"IN_CATEGORY": []}, "item": "i01"}, 422, "IN_CATEGORY"),
         ("/explain", {"history": [""], "item": "i01"}, 422, "body.WhyForHistory.history.0"),
         ("/similar", {"item": "\ud800"}, 422, "item"),
         ("/similar", {"item": "i01", "\ud800": 1}, 422, "unicode"),

@@ -1,5 +1,7 @@
 """Terms against dense formulas written the slow way, and folds that never look ahead."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -213,6 +215,17 @@ def test_products_are_the_same_with_long_rows_dense_or_not(monkeypatch, long):
     monkeypatch.setattr(factors, "LONG", long)
     rows = sp.random_array((30, 17), density=0.3, rng=np.random.default_rng(0), dtype=np.float32, format="csr")
     np.testing.assert_allclose(factors.gram(rows, block=5), (rows.T @ rows).toarray(), atol=1e-5)
+
+
+def test_of_long_rows_a_block_at_a_time_is_dense(monkeypatch):
+    monkeypatch.setattr(factors, "LONG", 2)
+    rows = sp.random_array((20_000, 1_000), density=0.004, rng=np.random.default_rng(0), dtype=np.float32, format="csr")
+    tracemalloc.start()
+    try:
+        factors.gram(rows, block=500)
+        assert tracemalloc.get_traced_memory()[1] < 30e6  # all of them are 80 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_renewed_text_neighbours_are_those_of_a_new_search():

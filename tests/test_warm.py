@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from shops import SHOP, make_shop
+from tiny import tiny_bert
 
 from catalograph import Recommender
 from catalograph.cli import main
@@ -110,6 +111,37 @@ def test_weights_of_other_terms_are_not_gone_on_from(shop):
     lines = []
     rebuild(open_workshop(toml, out=out, device="cpu", warm=True, say=lines.append))
     assert any("of other terms or features; learning starts anew" in line for line in lines)
+
+
+def test_weights_that_know_answers_of_the_test_part_are_not_gone_on_from(tmp_path):
+    head, _, tail = SHOP.partition("[split]")
+    toml = make_shop(
+        tmp_path / "shop", toml=head + '[split]\nmethod = "none"\nperiod_days = 20\n[gnn]' + tail.partition("[gnn]")[2]
+    )
+    out, lines = tmp_path / "build", []
+    rebuild(open_workshop(toml, out=out, device="cpu"))
+    toml.write_text(SHOP)  # now the newest events are held out
+    found = rebuild(open_workshop(toml, out=out, device="cpu", warm=True, say=lines.append))
+    assert any("events that are the test part now; learning starts anew" in line for line in lines)
+    assert "kept" not in found["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("dim = 8", "dim = 16"),
+        ("dim = 8", "dim = 8\nlayers = 1"),
+        ("dim = 8", "dim = 8\nhistory = 3"),
+        ("dim = 8", 'dim = 8\nmodel = "test_gnn:Sage"'),
+        ("[gnn]", '[encoder]\nmodel = "TINY"\n[gnn]'),
+    ],
+)
+def test_relation_vectors_of_other_shapes_start_anew(shop, before, after, tmp_path):
+    toml, out = shop
+    toml.write_text(SHOP.replace(before, after).replace("TINY", str(tiny_bert(tmp_path / "bert", ["mugs", "number"]))))
+    lines = []
+    rebuild(open_workshop(toml, out=out, device="cpu", warm=True, say=lines.append))
+    assert any("relation vectors are of other settings of [gnn] or other texts" in line for line in lines)
 
 
 def test_there_must_be_something_to_go_on_from(tmp_path, capsys):
