@@ -64,6 +64,7 @@ def serve(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=limits.drain_s,
+        timeout_worker_healthcheck=30,  # s; a worker that starts on a busy machine is not dead after uvicorn's 5
     )
     with _listening(host, port) as listening:
         _run(config, listening)

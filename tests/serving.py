@@ -119,7 +119,7 @@ def process(*arguments: str | Path):
         finally:
             running.terminate()  # before it is killed: workers outlive a parent that cannot tell them
             try:
-                running.wait(30)
+                running.wait(90)
             finally:
                 running.kill()
 
