@@ -23,6 +23,7 @@ from serving import client, copy_of, eventually, flipped, lines, of_nonsense, pr
 
 from catalograph import Recommender
 from catalograph.cli import main
+from catalograph.durable import replace_text
 from catalograph.errors import ConfigError
 from catalograph.loaders.feedback import FILE, read_feedback
 from catalograph.service import desk, wire
@@ -495,11 +496,11 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             for n, spoil in enumerate((torn, of_nonsense), 1):
                 publish_again(build, spoil, signed=True)
                 eventually(lambda n=n: refusals(asking) == before + n)
-                (build / "current").write_text(second + "\n", "utf-8")
-            (build / "current").write_text("0099-nowhere\n", "utf-8")
+                replace_text(build / "current", second + "\n")
+            replace_text(build / "current", "0099-nowhere\n")
             eventually(lambda: refusals(asking) == before + 3)
             assert asking.get("/ready").json()["version"] == second
-            (build / "current").write_text(second + "\n", "utf-8")
+            replace_text(build / "current", second + "\n")
             third = publish_again(build)
             eventually(lambda: asking.get("/ready").json()["version"] == third)
             publish_again(build, flipped)
