@@ -200,7 +200,7 @@ def _teacher(lessons: Lessons, section: EncoderSection, place: Path, run: _Run) 
         words = words_of(load_model(resolve(section.model), section, run.device), items)
         vectors = taught(words, tastes.text(), tastes.histories, seed=run.seed, device=run.device)
         save_file({"teacher": torch.from_numpy(vectors)}, place.with_suffix(".new"))
-        place.with_suffix(".new").replace(place)
+        move_in(place.with_suffix(".new"), place)
     return load_file(place)["teacher"].numpy()
 
 
