@@ -253,9 +253,7 @@ def _one_run(
     with torch.random.fork_rng(devices=[run.device] if run.device.startswith("cuda") else []):
         torch.manual_seed(run.seed)
         model, _ = _fresh(section, run.device)
-        if (
-            run.device == "cpu"
-        ):  # three times as fast there: the fused attention's backward pass is slow for short texts
+        if run.device == "cpu":  # three times as fast there: fused attention's backward pass is slow for short texts
             backbone(model).model.set_attn_implementation("eager")
         prepare(model, section.finetune)
         count = trained_parameters(model)

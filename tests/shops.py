@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,10 @@ def make_shop(folder: Path, *, users: int = 60, items: int = 40, seed: int = 0, 
                     writer.writerow([f"u{user:02}", f"i{item:02}", f"{start + basket}T10:00:00", random.integers(1, 4)])
     (folder / "shop.toml").write_text(toml, encoding="utf-8")
     return folder / "shop.toml"
+
+
+def copied(toml: Path, build: Path, place: Path) -> tuple[Path, Path]:
+    """(shop.toml, build folder) of a copy of a built shop, free to be changed."""
+    shutil.copytree(toml.parent, place / "shop")
+    shutil.copytree(build, place / "build")
+    return place / "shop" / toml.name, place / "build"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shops import SHOP, make_shop
+from shops import SHOP, copied, make_shop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -58,9 +58,7 @@ def first(tmp_path_factory):
 @pytest.fixture
 def shop(first, tmp_path):
     """A copy of it: (shop.toml, build folder)."""
-    shutil.copytree(first[0].parent, tmp_path / "shop")
-    shutil.copytree(first[1], tmp_path / "build")
-    return tmp_path / "shop/shop.toml", tmp_path / "build"
+    return copied(*first, tmp_path)
 
 
 def graph_of(out):

@@ -1,11 +1,10 @@
 """Learning that goes on from the version before, how far it moved, and whether it forgot."""
 
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from shops import SHOP, make_shop
+from shops import SHOP, copied, make_shop
 from tiny import tiny_bert
 
 from catalograph import Recommender
@@ -28,9 +27,7 @@ from catalograph.scoring.warm import warm_of
 @pytest.fixture
 def shop(built, tmp_path):
     """A copy of a built shop: (shop.toml, build folder)."""
-    shutil.copytree(built[0].parent, tmp_path / "shop")
-    shutil.copytree(built[1], tmp_path / "build")
-    return tmp_path / "shop/shop.toml", tmp_path / "build"
+    return copied(*built, tmp_path)
 
 
 def test_a_version_has_not_drifted_from_itself(built):
