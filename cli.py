@@ -377,7 +377,9 @@ def explain(
     made = _recommender(shop, out)
     why = made.explain(user, made.item(item), most=n)
     if as_json:
-        typer.echo(json.dumps({"user": user, **asdict(why)}))
+        words = ("because", "score", "sentence", "triples", "cypher", "parameters")
+        paths = [{word: getattr(path, word) for word in words} for path in why.paths]
+        typer.echo(json.dumps({"user": user, **asdict(why), "paths": paths}))
         return
     typer.echo(f"{made.label(why.item)}: {why.score:.4f}")
     for name, part in sorted(why.terms.items(), key=lambda term: -abs(term[1]))[:12]:
