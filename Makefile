@@ -11,8 +11,9 @@ demo: $(READY)
 	$(BIN)/catalograph evaluate $(SHOP) --baselines
 	set -e; for user in 17850 13047 12583; do $(BIN)/catalograph recommend $(SHOP) --user $$user -k 5 --explain; done
 
+# Two processes, a file's tests in one of them: what a file builds is built once.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The store's contract and faults on the newest Neo4j line; needs Java 21 or 25.
 test-neo4j-latest: check

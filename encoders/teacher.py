@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .transformer import reduced
+
 STEPS, USERS = 240, 512  # users of a step; more steps learn histories by heart
 HIDDEN = 0.3  # share of a history that the rest must find
 RATE, WARM_UP = 2e-3, 20  # of Adam, and the steps it rises for; then it falls to 0
@@ -186,7 +188,7 @@ def _loss(vectors: Tensor, lesson: _Lesson) -> Tensor:
     """Mean over users of the hidden items' cross entropy, each divided by the square root of their number."""
     query = F.normalize(F.embedding_bag(lesson.kept, vectors, lesson.starts, mode="mean"), dim=1)
     among = vectors if len(lesson.among) == len(vectors) else vectors[lesson.among]
-    with torch.autocast(vectors.device.type, torch.bfloat16):
+    with reduced(str(vectors.device)):
         cosine = query @ among.T
     logits = cosine.float() / TEMPERATURE
     logits = logits.index_put(tuple(lesson.known), logits.new_tensor(-1e4))

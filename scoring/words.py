@@ -36,7 +36,8 @@ def in_words(term: str) -> str:
     name, _, profile = term.rpartition(".")
     kind, _, relation = name.removeprefix("fresh_").partition(":")
     if kind in RELATIONS:
-        said = RELATIONS[kind].format(relation_in_words(relation))
+        named = relation_in_words(relation)
+        said = RELATIONS[kind].format(named.removeprefix("has ").removeprefix("in ") if kind == "share" else named)
     else:
         found = [known for known in FAMILIES if kind.startswith(known)]
         if not found:

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import ConfigError, UnknownIdError
 from ..scoring.explain import Path
 from ..scoring.recommender import Recommended
+from ..scoring.words import in_words
 from . import telemetry, wire
 from .shelf import Edition
 
@@ -107,6 +108,7 @@ def explain(edition: Edition, ask: wire.WhyForUser | wire.WhyForHistory) -> wire
         title=model.title(ask.item),
         score=why.score,
         terms=why.terms,
+        words={term: in_words(term) for term in why.terms},
         reasons=reasons,
         paths=[_path(edition, path) for path in why.paths],
     )

@@ -89,11 +89,11 @@ function explain(item, button) {
   tell(async () => {
     const why = await ask("/explain", { ...question, item: item.id });
     if (mine !== turn) return;
-    const reasons = why.reasons.map(reasonOf);
+    const reasons = why.reasons.map((reason) => reasonOf(reason, why.words));
     if (!reasons.length) reasons.push(make("p", { class: "soft" }, "No single item of the history stands out."));
     find("reasons").replaceChildren(
       make("h3", {}, `${why.title}: ${why.score.toFixed(3)}`),
-      barsOf(why.terms),
+      barsOf(why.terms, why.words),
       ...reasons,
       ...why.paths.map(pathOf),
     );
@@ -104,32 +104,32 @@ function explain(item, button) {
 // Drawings have the width of their place, so that their text is as large as the text around it.
 const width = () => Math.max(280, Math.min(560, find("reasons").clientWidth));
 
-// The largest terms as bars around a common zero.
-function barsOf(terms) {
+// The largest terms as bars around a common zero, each under its words; its name shows where a mouse rests on them.
+function barsOf(terms, words) {
   const largest = Object.entries(terms)
     .filter(([, value]) => value !== 0)
     .sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]))
     .slice(0, 10);
-  const wide = width(), above = wide < 420; // names above the bars, or before them
-  const [height, from, drop] = above ? [40, 0, 18] : [22, 0.42 * wide, 0];
-  const to = wide - 58;
+  const wide = width(), height = 40, to = wide - 58;
   const low = Math.min(0, ...largest.map(([, v]) => v)), high = Math.max(0, ...largest.map(([, v]) => v));
-  const x = (value) => from + ((value - low) / (high - low || 1)) * (to - from);
-  const label = largest.map(([name, value]) => `${name} ${value.toFixed(3)}`).join(", ");
+  const x = (value) => ((value - low) / (high - low || 1)) * to;
+  const label = largest.map(([name, value]) => `${words[name]} ${value.toFixed(3)}`).join(", ");
   const chart = draw("svg", { viewBox: `0 0 ${wide} ${height * largest.length}`, role: "img", "aria-label": `Terms of the score: ${label}` });
   largest.forEach(([name, value], n) => {
     const y = n * height;
-    chart.append(draw("text", { x: 0, y: y + 15 }, shortened(name, Math.floor((above ? wide : from) / 7.2))));
-    const bar = { x: Math.min(x(0), x(value)), y: y + drop + 5, width: Math.max(Math.abs(x(value) - x(0)), 1), height: 12 };
-    chart.append(draw("rect", { ...bar, class: value < 0 ? "against" : "for" }));
-    chart.append(draw("text", { x: wide, y: y + drop + 15, "text-anchor": "end", class: "soft" }, value.toFixed(3)));
+    const said = draw("text", { x: 0, y: y + 15 }, shortened(words[name], Math.floor(wide / 7.2)));
+    said.append(draw("title", {}, name));
+    const bar = { x: Math.min(x(0), x(value)), y: y + 23, width: Math.max(Math.abs(x(value) - x(0)), 1), height: 12 };
+    chart.append(said, draw("rect", { ...bar, class: value < 0 ? "against" : "for" }));
+    chart.append(draw("text", { x: wide, y: y + 33, "text-anchor": "end", class: "soft" }, value.toFixed(3)));
   });
   return chart;
 }
 
-function reasonOf(reason) {
+function reasonOf(reason, words) {
   const part = make("div", { class: "reason" }, make("h3", {}, `because of ${reason.title}`));
-  part.append(make("p", { class: "soft" }, `${reason.term} ${reason.score >= 0 ? "+" : ""}${reason.score.toFixed(3)}`));
+  const said = `${words[reason.term]} ${reason.score >= 0 ? "+" : ""}${reason.score.toFixed(3)}`;
+  part.append(make("p", { class: "soft", title: reason.term }, said));
   return part;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,10 +62,14 @@ class Shelf:
         self._seen = self._pointer()
         place = versions.published(folder)
         self.current = edition(place, folder)
+        self._left = False  # a version's memory that requests under way may still have needed
         telemetry.now_serving(versions.number(place))
 
     def refresh(self) -> None:
         """Take up a newly published version; one that cannot be served is refused, and looked at once."""
+        if self._left:
+            _give_back_memory()
+            self._left = False
         pointer = self._pointer()
         if pointer == self._seen:
             return
@@ -78,6 +83,7 @@ class Shelf:
             telemetry.SWAPS.labels("refused").inc()
             LOG.error("refused", extra={"told": {"why": str(e), "kept": self.current.version}})
         else:
+            self._left = True
             telemetry.SWAPS.labels("served").inc()
             telemetry.now_serving(versions.number(place))
             LOG.info("serving", extra={"told": {"version": self.current.version}})
@@ -89,6 +95,13 @@ class Shelf:
             return file.read_text(encoding="utf-8"), file.stat().st_mtime_ns
         except (OSError, UnicodeDecodeError):
             return None
+
+
+def _give_back_memory() -> None:
+    """Hand freed memory to the system, where the C library is glibc: it would keep what two versions took together."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def edition(place: Path, folder: Path) -> Edition:

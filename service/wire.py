@@ -267,13 +267,15 @@ class Reason(BaseModel):
 
 
 class Why(BaseModel):
-    """score is the sum of the terms; reasons are its largest positive parts; paths are in the graph, best first."""
+    """score is the sum of the terms; reasons are its largest positive parts; paths are in the graph, best first. words:
+    what each term computes, for people."""
 
     version: str
     item: str
     title: str
     score: float
     terms: dict[str, float]
+    words: dict[str, str]
     reasons: list[Reason]
     paths: list[Path]
 

@@ -100,7 +100,7 @@ def test_a_name_that_would_end_the_quotes_is_refused():
 @pytest.mark.parametrize(
     ("term", "ways", "words"),
     [
-        ("share:HAS_COLOUR.last", [("HAS_COLOUR", "><")], "the same has colour, newest items"),
+        ("share:HAS_COLOUR.last", [("HAS_COLOUR", "><")], "the same colour, newest items"),
         ("to:ALSO_BOUGHT.uniform", [("ALSO_BOUGHT", ">")], "linked by also bought"),
         ("fresh_walk_45d.uniform", [("INTERACTED", "<>")], "bought by the same customers, being discovered now"),
         ("basket.last", [("TOGETHER", ">"), ("TOGETHER", "<")], "bought together, newest items"),

@@ -26,6 +26,7 @@ from catalograph.cli import main
 from catalograph.durable import replace_text
 from catalograph.errors import ConfigError
 from catalograph.loaders.feedback import FILE, read_feedback
+from catalograph.scoring.words import in_words
 from catalograph.service import desk, wire
 from catalograph.service.gather import BusyError, Crew, Gatherer
 from catalograph.service.keys import VARIABLE, add_key, load_keys
@@ -86,6 +87,7 @@ def test_the_other_questions_answer_as_python_does(service, shop):
     for best in (r.item for r in shop.recommend(["u05"], 10)[0]):
         why = service.post("/explain", json={"user": "u05", "item": best, "most": 20}).json()
         assert sum(why["terms"].values()) == pytest.approx(why["score"], abs=1e-4)
+        assert why["words"] == {term: in_words(term) for term in why["terms"]}
         assert why["paths"]
         for path, expected in zip(why["paths"], shop.explain("u05", best, most=20).paths, strict=True):
             ends = path["nodes"][0], path["nodes"][1], path["nodes"][-1]
