@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,6 +133,11 @@ def words_of(model: SentenceTransformer, texts: list[str]) -> list[list[int]]:
     """The numbers of the words and pieces of words the model reads of each text."""
     read = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length, add_special_tokens=False)
     return [list(numbers) for numbers in read["input_ids"]]
+
+
+def import_early() -> None:
+    """Begin to import what encoding needs, beside the caller's other work: it takes seconds."""
+    Thread(target=import_module, args=("sentence_transformers",), daemon=True).start()
 
 
 def load_model(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:

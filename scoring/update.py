@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import ShopConfig
 from ..durable import alone
-from ..encoders.transformer import encode
+from ..encoders.transformer import encode, import_early
 from ..errors import ArtifactError, CatalographError, ConfigError
 from ..kg.change import store_batch
 from ..kg.net import net_of
@@ -73,6 +73,8 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
         return Updated(changes.id, place.name, False, counts)
     if feedback is not None and feedback[0] != loaded.feedback:
         raise ArtifactError(f"{folder}: another process took feedback in meanwhile; run this again for what is left")
+    if loaded.text is not None and counts.get("upsert_item"):
+        import_early()
     config, url = ShopConfig.model_validate(loaded.config), _store_of(loaded, store_url, folder)
     with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
         net = net_of(changes, config, store.schema(), store)
