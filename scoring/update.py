@@ -20,10 +20,11 @@ import numpy as np
 from ..config import ShopConfig
 from ..durable import alone
 from ..encoders.transformer import encode, import_early
-from ..errors import ArtifactError, CatalographError, ConfigError
+from ..errors import ArtifactError, CatalographError, ConfigError, StoreError
 from ..kg.change import store_batch
 from ..kg.net import net_of
 from ..kg.replay import events_after
+from ..kg.store import GraphStore
 from ..kg.stores import GRAPH, kept_url, open_store, opened_url
 from ..loaders.changes import Changes
 from ..loaders.interactions import is_behind
@@ -56,12 +57,19 @@ def update(folder: Path, changes: Changes, *, store_url: str | None = None, feed
     Raises:
         DataError: a change does not fit the shop; nothing of the batch was taken in.
         ConfigError: the model belongs to another store than the one told.
-        StoreError: the store cannot be written.
-        ArtifactError: nothing is published here, or another process builds here or took these events in meanwhile.
+        StoreError: the store cannot be written, or not be asked what it holds of an update that was killed.
+        ArtifactError: nothing is published here, another process builds here or took these events in meanwhile, or
+            the graph is ahead of the model, since somebody went back to an earlier version.
     """
     versions.published(folder)  # said before a folder is made
     with alone(folder):
         settle_alone(folder)
+        left = versions.waiting(folder)
+        if left is not None:
+            raise StoreError(
+                f"{folder}: the graph may hold batch {left[1].batch!r}, which the model does not know yet, and cannot be "
+                "asked; run this again when it can"
+            )
         return _taken(folder, changes, store_url, feedback)
 
 
@@ -77,6 +85,7 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
         import_early()
     config, url = ShopConfig.model_validate(loaded.config), _store_of(loaded, store_url, folder)
     with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
+        _check_together(loaded, store, folder)
         net = net_of(changes, config, store.schema(), store)
         before = events_of(loaded)
         changes.check_times(None if loaded.log.at is None else int(loaded.log.at.max()))
@@ -104,6 +113,17 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
         versions.publish(new)
     held_out = sum(is_behind(event.at, config.split) for event in net.events)
     return Updated(changes.id, new.name, True, counts, held_out)
+
+
+def _check_together(loaded: bundles.Bundle, store: GraphStore, folder: Path) -> None:
+    """Refuse where the graph holds a batch of a later version: what changes then would be told of two shops."""
+    known = {batch.id for batch in loaded.updates}
+    ahead = [batch.id for batch in versions.later_updates(folder) if batch.id not in known and store.holds(batch.id)]
+    if ahead:
+        raise ArtifactError(
+            f"the graph holds batch {ahead[0]!r}, which the published version does not know: it is an earlier one. Run "
+            f"`catalograph rebuild SHOP.toml --full`, or name the newest version in {folder / 'current'} again"
+        )
 
 
 def settle(folder: Path) -> None:

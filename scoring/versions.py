@@ -90,6 +90,12 @@ def updates(folder: Path) -> tuple[Changes, ...]:
     return () if place is None else updates_in(place)
 
 
+def later_updates(folder: Path) -> tuple[Changes, ...]:
+    """The batches of the newest version, where that is not the published one."""
+    newest = next(reversed(_complete(folder / "bundles")), None)
+    return () if newest is None or newest == _current(folder) else updates_in(newest)
+
+
 def feedback(folder: Path) -> int:
     """The number of the newest event of the service's log that the published bundle was told."""
     place = _current(folder)

@@ -310,6 +310,40 @@ def test_going_back_to_an_earlier_version_stays(shop):
     assert versions.published(out).name == first
 
 
+def test_changes_are_refused_while_the_graph_is_ahead_of_the_model(shop):
+    toml, out = shop
+    first = versions.published(out).name
+    Recommender.load(out).update(Changes.of("monday", MONDAY))
+    (out / "current").write_text(first + "\n")
+    tuesday = Changes.of("tuesday", [{"op": "upsert_item", "id": "i05", "properties": {"name": "Another"}}])
+    with pytest.raises(
+        ArtifactError, match="the graph holds batch 'monday', which the published version does not know"
+    ):
+        Recommender.load(out).update(tuesday)
+    rebuild(open_workshop(toml, out=out, device="cpu", full=True))
+    assert Recommender.load(out).update(tuesday).taken
+    assert "i99" not in graph_of(out).ids["Item"]
+
+
+def test_nothing_is_taken_in_while_the_graph_cannot_be_asked_about_a_killed_update(shop, monkeypatch):
+    out = shop[1]
+    with monkeypatch.context() as killed:
+        killed.setattr("catalograph.scoring.versions.publish", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            update(out, Changes.of("monday", MONDAY))
+
+    def refuse(*_):
+        raise StoreError("the store is starting")
+
+    with monkeypatch.context() as down:
+        down.setattr("catalograph.kg.ladybug.LadybugStore.holds", refuse)
+        with pytest.raises(StoreError, match="the graph may hold batch 'monday'"):
+            update(out, Changes.of("tuesday", [{"op": "retire_item", "id": "i05"}]))
+    assert update(out, Changes.of("tuesday", [{"op": "retire_item", "id": "i05"}])).taken
+    assert Recommender.load(out).knows("i99")
+    assert not Recommender.load(out).knows("i05")
+
+
 def test_feedback_that_another_process_took_in_meanwhile_is_not_taken_again(shop):
     out, told = shop[1], {"op": "interaction", "user": "guest", "item": "i05", "at": "2024-03-30", "quantity": 1}
     update(out, Changes.of("feedback 1-3", [told]), feedback=(0, 3))
