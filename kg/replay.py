@@ -130,7 +130,8 @@ def _new(events: pl.DataFrame, net: Net, config: ShopConfig) -> pl.DataFrame:
     new = pl.DataFrame(rows, schema=COLUMNS, orient="row").with_columns(part=pl.Series(parts, dtype=pl.String))
     train = events.filter(pl.col("part") == "train")
     if "position" in events.columns:
-        newest = train.group_by("user").agg(newest=pl.col("position").max())
+        told = pl.concat([train.select("user", "position"), new.select("user", "position")])
+        newest = told.group_by("user").agg(newest=pl.col("position").max())
         after = new.join(newest, on="user", how="left", maintain_order="left")["newest"].fill_null(-1)
         new = new.with_columns(pl.coalesce("position", after + 1 + pl.int_range(pl.len()).over("user")))
     if "at" in events.columns:

@@ -142,7 +142,7 @@ def interaction_edges(config: ShopConfig, events: pl.DataFrame) -> Edges:
     user, item, train = config.users.label, config.items.label, _training(events)
     edges = {EdgeKey(user, INTERACTED, item): pairs(train)}
     held_out = events.filter(pl.col("part") != "train")
-    if held_out.height:
+    if config.split.method != "none":  # declared even when there are none yet: updates may bring them
         edges[EdgeKey(user, HELD_OUT, item)] = pairs(held_out)
     if config.baskets is not None:
         edges[EdgeKey(item, config.baskets.relation, item)] = bought_together(positive(train), config.baskets)

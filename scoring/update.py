@@ -67,8 +67,8 @@ def update(folder: Path, changes: Changes, *, store_url: str | None = None, feed
         left = versions.waiting(folder)
         if left is not None:
             raise StoreError(
-                f"{folder}: the graph may hold batch {left[1].batch!r}, which the model does not know yet, and cannot be "
-                "asked; run this again when it can"
+                f"{folder}: the graph may hold batch {left[1].batch!r}, which the model does not know yet, and cannot "
+                "be asked; run this again when it can"
             )
         return _taken(folder, changes, store_url, feedback)
 

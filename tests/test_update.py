@@ -23,6 +23,7 @@ from catalograph.durable import alone
 from catalograph.errors import ArtifactError, DataError, StoreError
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.stores import open_store
+from catalograph.loaders.catalogue import HELD_OUT, EdgeKey
 from catalograph.loaders.feedback import Event, FeedbackLog
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import bundle as bundles
@@ -603,16 +604,41 @@ DISLIKED = next(row.split(",") for row in events(labelled) if ",0,train," in row
     ids=["positions and no item table", "no order", "labelled pairs", "a label that changes"],
 )
 def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, number, changes):
-    toml, out = tmp_path / "shop.toml", tmp_path / "build"
-    toml.write_text(SMALL + settings)
-    (tmp_path / "events.csv").write_text("\n".join([header, *events(number)]) + "\n")
     (tmp_path / "items.csv").write_text("item,brand\n" + "".join(f"i{n:02},b{n % 4}\n" for n in range(15)))
-    rebuild(open_workshop(toml, out=out, device="cpu"))
+    toml, out = small_shop(tmp_path, settings, header, number)
     before = bundles.load(versions.published(out))
     Recommender.load(out).update(Changes.of("1", changes))
     after, updated = bundles.load(versions.published(out))[0], graph_of(out).digest
     assert_equal(after, with_fixed_weights(before, toml, out))
     assert graph_of(out).digest == updated
+
+
+def small_shop(folder, settings, header, number):
+    """(shop.toml, build folder) of SMALL with these settings, rebuilt."""
+    toml, out = folder / "shop.toml", folder / "build"
+    toml.write_text(SMALL + settings)
+    (folder / "events.csv").write_text("\n".join([header, *events(number)]) + "\n")
+    rebuild(open_workshop(toml, out=out, device="cpu"))
+    return toml, out
+
+
+def test_an_interaction_without_a_position_comes_after_those_of_its_batch_too(tmp_path):
+    settings = 'position = "pos"\n[split]\nmethod = "last"\n'
+    _, out = small_shop(tmp_path, settings, "user,item,pos", lambda place, _: f",{place}")
+    told = {"op": "interaction", "user": "u02"}
+    Recommender.load(out).update(Changes.of("1", [told | {"item": "i03", "position": 100}, told | {"item": "new"}]))
+    assert Recommender.load(out).history("u02")[-2:] == ["i03", "new"]
+
+
+def test_the_first_held_out_interactions_may_come_by_an_update(tmp_path):
+    settings = 'time = "day"\n[split]\nmethod = "time"\nat = 2024-01-09\nperiod_days = 3\n'
+    toml, out = small_shop(tmp_path, settings, "user,item,day", lambda place, _: f",2024-01-{place + 1:02}")
+    late = {"op": "interaction", "user": "u02", "item": "i03", "at": "2024-02-03"}
+    assert update(out, Changes.of("1", [late])).held_out == 1
+    updated = graph_of(out)
+    assert len(updated.relation(EdgeKey("User", HELD_OUT, "Item"))[0]) == 1
+    rebuild(open_workshop(toml, out=out, device="cpu"))
+    assert graph_of(out).digest == updated.digest
 
 
 def test_hostile_ids_and_texts_are_data(shop):
