@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import stat
 import sys
+import threading
 import time
 import urllib.request
 
@@ -272,20 +273,47 @@ def test_a_gatherer_survives_its_work_and_bounds_what_waits():
     asyncio.run(story())
 
 
-def test_a_crew_bounds_what_waits_even_when_questions_are_given_up():
+def test_a_crew_bounds_what_waits_and_leaves_what_was_given_up():
+    done, end = [], threading.Event()
+
+    def work(name):
+        end.wait(20)
+        done.append(name)
+
     async def story():
         crew = Crew(1, 1)
-        tasks = [asyncio.create_task(crew.do(lambda: time.sleep(0.2))) for _ in range(2)]
+        running, queued = (asyncio.create_task(crew.do(lambda name=name: work(name))) for name in ("running", "queued"))
         await asyncio.sleep(0.01)
-        for task in tasks:
-            task.cancel()
         with pytest.raises(BusyError):
             await crew.do(int)
-        await asyncio.sleep(0.5)
-        assert await crew.do(int) == 0
+        for task in (running, queued):
+            task.cancel()
+        await asyncio.sleep(0.01)
+        later = asyncio.create_task(crew.do(int))  # in the place of the one that waited
+        await asyncio.sleep(0.01)
+        with pytest.raises(BusyError):  # the thread is still at the other one
+            await crew.do(int)
+        end.set()
+        assert await later == 0
         crew.close()
 
     asyncio.run(story())
+    assert done == ["running"]
+
+
+def test_a_crew_that_closes_leaves_what_waits():
+    done = []
+
+    async def story():
+        crew = Crew(1, 9)
+        asked = [asyncio.ensure_future(crew.do(lambda n=n: (time.sleep(0.1), done.append(n)))) for n in range(9)]
+        await asyncio.sleep(0.01)
+        crew.close()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(story())
+    assert done == [0]
+    assert [type(answer) for answer in answers[1:]] == [asyncio.CancelledError] * 8
 
 
 def test_events_are_kept_once_and_told_apart(build):
