@@ -366,9 +366,31 @@ def test_keys_open_what_their_scopes_say_and_nothing_else(build, tmp_path):
         assert [asking.get(path).status_code for path in ("/health", "/ready", "/", "/openapi.json")] == [200] * 4
         file.write_text("".join(line for line in file.open() if not line.startswith("website")), "utf-8")
         eventually(lambda: status("/similar", {"item": "i01"}, f"Bearer {reader}") == 401)
-        file.write_text("half a li", "utf-8")
-        time.sleep(0.3)
-        assert status("/events", event, f"Bearer {sender}") == 200  # the keys of before stay
+
+
+def test_a_key_that_is_taken_out_opens_nothing_whatever_else_the_file_holds(build, tmp_path):
+    file = tmp_path / "keys"
+    website, till, last = (add_key(file, name, ["read"]) for name in ("website", "till", "last"))
+    lines_before = file.read_text("utf-8").splitlines(keepends=True)
+    with client(build, keyed=True, keys=file) as asking:
+
+        def opens(*secrets):
+            answers = [
+                asking.post("/history", json={"user": "u01"}, headers={"Authorization": f"Bearer {secret}"})
+                for secret in secrets
+            ]
+            return [answer.status_code == 200 for answer in answers]
+
+        replace_text(file, "#" + "".join(lines_before) + "half a li")
+        eventually(lambda: opens(website, till, last) == [False, True, True])
+        file.write_bytes(lines_before[2].encode() + b"\xff")
+        eventually(lambda: opens(website, till, last) == [False, False, True])
+        replace_text(file, "# nobody\n")
+        eventually(lambda: opens(last) == [False])
+        replace_text(file, "".join(lines_before))
+        eventually(lambda: opens(website, till, last) == [True] * 3)
+        file.unlink()
+        eventually(lambda: opens(website, till, last) == [False] * 3)
 
 
 @pytest.mark.parametrize(
