@@ -58,12 +58,16 @@ class Gatherer(Generic[Ask, Answer]):
         """Work until cancelled."""
         while True:
             await self._some.wait()
-            taken = self._take()
-            if not self._asks:
-                self._some.clear()
-            wanted = [(ask, future) for ask, future in taken if not future.done()]  # else its request has given up
-            if wanted:
-                await self._answer(wanted)
+            await self._step()
+
+    async def _step(self) -> None:
+        """One call. Its own method: `run` would hold the asks, and their models, until the next one comes."""
+        taken = self._take()
+        if not self._asks:
+            self._some.clear()
+        wanted = [(ask, future) for ask, future in taken if not future.done()]  # else its request has given up
+        if wanted:
+            await self._answer(wanted)
 
     def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
         taken: list[tuple[Ask, asyncio.Future[Answer]]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +63,15 @@ class Shelf:
         self._seen = self._pointer()
         place = versions.published(folder)
         self.current = edition(place, folder)
-        self._left = False  # a version's memory that requests under way may still have needed
+        self._leaving: list[weakref.ref[Edition]] = []  # replaced, and held by requests that began with them
         telemetry.now_serving(versions.number(place))
 
     def refresh(self) -> None:
         """Take up a newly published version; one that cannot be served is refused, and looked at once."""
-        if self._left:
+        held = [old for old in self._leaving if old() is not None]
+        if len(held) < len(self._leaving):
             _give_back_memory()
-            self._left = False
+            self._leaving = held
         pointer = self._pointer()
         if pointer == self._seen:
             return
@@ -78,12 +80,13 @@ class Shelf:
             place = versions.published(self._folder)
             if place.name == self.current.version:
                 return
-            self.current = edition(place, self._folder)
+            new = edition(place, self._folder)
         except (CatalographError, OSError, UnicodeDecodeError) as e:
             telemetry.SWAPS.labels("refused").inc()
             LOG.error("refused", extra={"told": {"why": str(e), "kept": self.current.version}})
         else:
-            self._left = True
+            self._leaving.append(weakref.ref(self.current))
+            self.current = new
             telemetry.SWAPS.labels("served").inc()
             telemetry.now_serving(versions.number(place))
             LOG.info("serving", extra={"told": {"version": self.current.version}})

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+import weakref
 
 import numpy as np
 import psutil
@@ -28,7 +29,7 @@ from catalograph.durable import replace_text
 from catalograph.errors import ConfigError
 from catalograph.loaders.feedback import FILE, read_feedback
 from catalograph.scoring.words import in_words
-from catalograph.service import desk, wire
+from catalograph.service import desk, shelf, wire
 from catalograph.service.gather import BusyError, Crew, Gatherer
 from catalograph.service.keys import VARIABLE, add_key, load_keys
 from catalograph.service.shelf import Edition
@@ -563,6 +564,23 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             one.result()
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["version"] for answer in answers} == {first, second, third}
+
+
+def test_a_replaced_version_leaves_memory_without_another_request(build, monkeypatch):
+    given = []
+    monkeypatch.setattr(shelf, "_give_back_memory", lambda: given.append(old()))
+    with client(build) as asking:
+        assert asking.post("/recommend", json={"users": ["u01"]}).status_code == 200
+        pinned = asking.app.state.house.shelf.current  # as a request under way would
+        old = weakref.ref(pinned)
+        second = publish_again(build)
+        eventually(lambda: asking.get("/ready").json()["version"] == second)
+        time.sleep(0.3)
+        assert given == []  # it would give nothing back
+        del pinned
+        eventually(lambda: given)
+        time.sleep(0.3)
+    assert given == [None]
 
 
 def ask(address, path, body):
