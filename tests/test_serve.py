@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import dataclasses
+import errno
 import http.client
 import json
 import logging
@@ -28,6 +29,7 @@ from catalograph.cli import main
 from catalograph.durable import replace_text
 from catalograph.errors import ConfigError
 from catalograph.loaders.feedback import FILE, read_feedback
+from catalograph.scoring import bundle
 from catalograph.scoring.words import in_words
 from catalograph.service import desk, shelf, wire
 from catalograph.service.gather import BusyError, Crew, Gatherer
@@ -564,6 +566,34 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             one.result()
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["version"] for answer in answers} == {first, second, third}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_a_version_refused_for_a_passing_reason_is_tried_again(build, monkeypatch, error):
+    def fails(_):
+        raise error
+
+    with client(build) as asking:
+        before = refusals(asking)
+        with monkeypatch.context() as patch:
+            patch.setattr(bundle, "digests", fails)
+            second = publish_again(build)
+            eventually(lambda: refusals(asking) >= before + 2)
+            assert asking.get("/ready").json()["version"] != second
+        eventually(lambda: asking.get("/ready").json()["version"] == second)
+
+
+def test_a_manifest_of_another_shape_is_refused_once(build):
+    def spoil(file):
+        manifest = json.loads((file.parent / bundle.MANIFEST).read_text("utf-8"))
+        (file.parent / bundle.MANIFEST).write_text(json.dumps(manifest | {"files": ["model"]}), "utf-8")
+
+    with client(build) as asking:
+        before = refusals(asking)
+        publish_again(build, spoil)
+        eventually(lambda: refusals(asking) == before + 1)
+        time.sleep(0.3)
+        assert refusals(asking) == before + 1
 
 
 def test_a_replaced_version_leaves_memory_without_another_request(build, monkeypatch):
