@@ -257,7 +257,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             waits=waits_in(manifest),
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException) as e:
-        raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from None
+        raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from e
     return loaded, vectors
 
 

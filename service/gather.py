@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Semaphore
 from typing import Generic, TypeVar
 
 Ask = TypeVar("Ask")
@@ -57,12 +58,16 @@ class Gatherer(Generic[Ask, Answer]):
         """Work until cancelled."""
         while True:
             await self._some.wait()
-            taken = self._take()
-            if not self._asks:
-                self._some.clear()
-            wanted = [(ask, future) for ask, future in taken if not future.done()]  # else its request has given up
-            if wanted:
-                await self._answer(wanted)
+            await self._step()
+
+    async def _step(self) -> None:
+        """One call. Its own method: `run` would hold the asks, and their models, until the next one comes."""
+        taken = self._take()
+        if not self._asks:
+            self._some.clear()
+        wanted = [(ask, future) for ask, future in taken if not future.done()]  # else its request has given up
+        if wanted:
+            await self._answer(wanted)
 
     def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
         taken: list[tuple[Ask, asyncio.Future[Answer]]] = []
@@ -96,26 +101,21 @@ class Crew:
     """Threads for work that is done one question at a time."""
 
     def __init__(self, threads: int, waiting: int) -> None:
-        self._threads, self._free = ThreadPoolExecutor(threads), threads + waiting
+        self._threads, self._free = ThreadPoolExecutor(threads), Semaphore(threads + waiting)
 
     async def do(self, work: Callable[[], T]) -> T:
-        """The result of `work`, from another thread.
+        """The result of `work`, from another thread. Whoever gives up while it waits leaves it undone.
 
         Raises:
             BusyError: too much waits.
         """
-        if not self._free:
+        if not self._free.acquire(blocking=False):
             raise BusyError
-        self._free -= 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        future.add_done_callback(self._done)  # a request that gave up frees its thread only when the work ends
-        return await asyncio.shield(future)
-
-    def _done(self, future: asyncio.Future[T]) -> None:
-        self._free += 1
-        if not future.cancelled():
-            future.exception()  # fetched, or asyncio complains of an abandoned one
+        future = self._threads.submit(work)
+        # Of the thread's future, which cannot be cancelled once it runs: work given up then takes its place to the end.
+        future.add_done_callback(lambda _: self._free.release())
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Let the threads end."""
-        self._threads.shutdown()
+        """Leave what waits, and let the threads end what they are at."""
+        self._threads.shutdown(cancel_futures=True)

@@ -14,6 +14,7 @@ from ..loaders.feedback import Event, FeedbackLog
 from . import desk, telemetry
 from .door import Door
 from .gather import Crew, Gatherer
+from .keys import renewed
 from .settings import Serving
 from .shelf import Shelf
 
@@ -62,9 +63,12 @@ class House:
                     LOG.exception("watching")
 
     def _renew_keys(self) -> None:
+        if self.door.keys is None:
+            return
         try:
-            self.door.keys = self.serving.load_keys()
-        except ConfigError as e:  # half-written, perhaps: those of before stay
+            self.door.keys = renewed(self.door.keys)
+        except ConfigError as e:  # a slip of the pen shuts nobody out, and keeps nobody in who was taken out
+            self.door.keys = self.door.keys.left()
             LOG.error("keys", extra={"told": {"why": str(e)}})
 
     def note(self, request: Request, users: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ConfigError, did_you_mean
@@ -46,6 +46,17 @@ class Keys:
                 found = key
         return found
 
+    def left(self) -> Keys:
+        """Those whose digest still stands in the file, whatever else does; all, while it cannot be read."""
+        if self.source is None:
+            return self
+        try:
+            text = self.source.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return self
+        standing = {word for words in _words(text) for word in words}
+        return replace(self, keys=tuple(key for key in self.keys if key.digest in standing))
+
 
 def digest_of(secret: str) -> str:
     """Hex SHA-256."""
@@ -62,18 +73,39 @@ def load_keys(source: Path | None) -> Keys:
         place, text = VARIABLE, os.environ.get(VARIABLE, "").replace(";", "\n")
     else:
         place, text = str(source), _text(source)
-    lines = [(n, line.split("#")[0].split()) for n, line in enumerate(text.splitlines(), 1)]
-    keys = tuple(_key(words, f"{place}, line {n}") for n, words in lines if words)
+    keys = _keys(text, place)
     if not keys:
         raise ConfigError(
             f"{place} holds no API key; make one with `catalograph key FILE NAME --scope read` and name the file by "
             "--keys, or serve this machine alone by --without-keys"
         )
+    return Keys(keys, source)
+
+
+def renewed(before: Keys) -> Keys:
+    """The keys as their file has them now. None are left where it is empty or gone: the last key may be taken, too.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is not a key.
+    """
+    if before.source is None:
+        return before
+    text = _text(before.source) if before.source.exists() else ""
+    return replace(before, keys=_keys(text, str(before.source)))
+
+
+def _keys(text: str, place: str) -> tuple[Key, ...]:
+    keys = tuple(_key(words, f"{place}, line {n}") for n, words in enumerate(_words(text), 1) if words)
     names = [key.name for key in keys]
     twice = next((name for n, name in enumerate(names) if name in names[:n]), None)
     if twice is not None:
         raise ConfigError(f"{place}: two keys are named {twice!r}; names stand in logs and must tell keys apart")
-    return Keys(keys, source)
+    return keys
+
+
+def _words(text: str) -> list[list[str]]:
+    """Of each line, without what is commented out."""
+    return [line.split("#")[0].split() for line in text.splitlines()]
 
 
 def _text(source: Path) -> str:
@@ -107,7 +139,7 @@ def add_key(file: Path, name: str, scopes: Sequence[str]) -> str:
         if scope not in SCOPES:
             raise ConfigError(f"--scope: no scope {scope!r}{did_you_mean(scope, SCOPES)}")
     text = _text(file) if file.is_file() else ""
-    if name in {words[0] for line in text.splitlines() if (words := line.split("#")[0].split())}:
+    if name in {words[0] for words in _words(text) if words}:
         raise ConfigError(f"{file} has a key {name!r} already; take its line out, or choose another name")
     secret = secrets.token_urlsafe(32)
     line = f"{name} {','.join(sorted(set(scopes))) or '-'} {digest_of(secret)}\n"

@@ -4,9 +4,11 @@
 
 const find = (id) => document.getElementById(id);
 let key = "";
-let question = null; // {user} or {history}: whom the lists are about
+let wanted = null; // {user} or {history}: whom somebody asked for last, and the filter is for
+let question = null; // the same of the list on the page, which is what gets explained
 const titles = new Map(); // of the items seen so far, for histories that are pasted
-let turn = 0; // answers to earlier questions are dropped
+let turn = 0; // answers to earlier questions are dropped,
+let reasonsTurn = 0; // and so are reasons that are not the last asked for, or belong to a list that is gone
 
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -68,7 +70,7 @@ function addToHistory(item) {
 
 async function show(asked) {
   const mine = ++turn;
-  question = asked;
+  wanted = asked;
   const had = asked.user
     ? (await ask("/history", asked)).found
     : asked.history.map((id) => ({ id, title: titles.get(id) ?? id }));
@@ -76,19 +78,34 @@ async function show(asked) {
   const where = find("where").value.trim();
   const said = await ask("/recommend", where ? { ...body, where } : body);
   if (mine !== turn) return;
+  question = asked;
+  reasonsTurn++;
   find("version").textContent = `version ${said.version}`;
   into("had", had, addToHistory, "Nothing yet.");
   const best = said.lists[0].items.map((place) => ({ ...place, id: place.item }));
   into("list", best, explain, "Nothing is left that fits.");
-  find("reasons").replaceChildren(make("p", { class: "soft" }, "Choose a recommended item."));
+  sayWhy("Choose a recommended item.");
+}
+
+function sayWhy(text) {
+  find("reasons").replaceChildren(make("p", { class: "soft" }, text));
+}
+
+function turnToWhy() {
+  find("why").focus({ preventScroll: window.innerWidth > 960 });
 }
 
 function explain(item, button) {
   for (const other of find("list").querySelectorAll("button")) other.setAttribute("aria-pressed", other === button);
-  const mine = ++turn;
+  const mine = ++reasonsTurn;
+  if (question.history?.length === 0) {
+    sayWhy("Nothing is known of whom this is for, so the list is what most people take.");
+    turnToWhy();
+    return;
+  }
   tell(async () => {
     const why = await ask("/explain", { ...question, item: item.id });
-    if (mine !== turn) return;
+    if (mine !== reasonsTurn) return;
     const reasons = why.reasons.map((reason) => reasonOf(reason, why.words));
     if (!reasons.length) reasons.push(make("p", { class: "soft" }, "No single item of the history stands out."));
     find("reasons").replaceChildren(
@@ -97,7 +114,7 @@ function explain(item, button) {
       ...reasons,
       ...why.paths.map(pathOf),
     );
-    find("why").focus({ preventScroll: window.innerWidth > 960 });
+    turnToWhy();
   });
 }
 
@@ -197,7 +214,7 @@ when("door", async () => {
 });
 when("customer", () => show({ user: find("user").value.trim() }));
 when("pasted", () => show({ history: lines(find("history").value) }));
-when("filter", async () => question && show(question));
+when("filter", async () => wanted && show(wanted));
 when("search", async () => {
   const said = await ask("/search", { what: "items", text: find("text").value });
   into("found", said.found, addToHistory, "No such item.");

@@ -21,5 +21,5 @@ class Serving:
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
 
     def load_keys(self) -> Keys | None:
-        """The keys as they stand now."""
+        """The keys to start with."""
         return load_keys(self.keys) if self.keyed else None

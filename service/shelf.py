@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,28 +63,35 @@ class Shelf:
         self._seen = self._pointer()
         place = versions.published(folder)
         self.current = edition(place, folder)
-        self._left = False  # a version's memory that requests under way may still have needed
+        self._leaving: list[weakref.ref[Edition]] = []  # replaced, and held by requests that began with them
         telemetry.now_serving(versions.number(place))
 
     def refresh(self) -> None:
-        """Take up a newly published version; one that cannot be served is refused, and looked at once."""
-        if self._left:
+        """Take up a newly published version; one that cannot be served is refused, and looked at once.
+
+        But for want of memory or of files to open, which may pass: then the next call tries again.
+        """
+        held = [old for old in self._leaving if old() is not None]
+        if len(held) < len(self._leaving):
             _give_back_memory()
-            self._left = False
+            self._leaving = held
         pointer = self._pointer()
         if pointer == self._seen:
             return
-        self._seen = pointer
+        seen, self._seen = self._seen, pointer
         try:
             place = versions.published(self._folder)
             if place.name == self.current.version:
                 return
-            self.current = edition(place, self._folder)
+            new = edition(place, self._folder)
         except (CatalographError, OSError, UnicodeDecodeError) as e:
+            if isinstance(e.__cause__ or e, OSError | MemoryError):
+                self._seen = seen
             telemetry.SWAPS.labels("refused").inc()
             LOG.error("refused", extra={"told": {"why": str(e), "kept": self.current.version}})
         else:
-            self._left = True
+            self._leaving.append(weakref.ref(self.current))
+            self.current = new
             telemetry.SWAPS.labels("served").inc()
             telemetry.now_serving(versions.number(place))
             LOG.info("serving", extra={"told": {"version": self.current.version}})
@@ -110,15 +118,16 @@ def edition(place: Path, folder: Path) -> Edition:
     Raises:
         ArtifactError: a part is missing or torn, or it cannot recommend.
     """
-    loaded = bundles.load(place)
     try:
-        model = Recommender(*loaded, folder)
+        model = Recommender(*bundles.load(place), folder)
         items, users = (table["id"].to_pylist() for table in (model.bundle.items, model.bundle.users))
         _try(model, users, items)
         titles = [model.title(item) for item in items]
+        return Edition(place.name, model, Names(items, titles), Names(users, users))
+    except ArtifactError:
+        raise
     except Exception as e:  # whatever a bundle does that it should not, the one before goes on
-        raise ArtifactError(f"{place}: the bundle loads but cannot be served ({type(e).__name__})") from None
-    return Edition(place.name, model, Names(items, titles), Names(users, users))
+        raise ArtifactError(f"{place}: the bundle cannot be served ({type(e).__name__})") from e
 
 
 def _try(model: Recommender, users: Sequence[str], items: Sequence[str]) -> None:

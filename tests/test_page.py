@@ -4,8 +4,10 @@ Skipped where Debian's chromium and chromium-driver are not there. Screenshots g
 names, when it is set.
 """
 
+import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,51 @@ def test_what_goes_wrong_is_told_and_the_page_goes_on(page):
     page.write("#where", "price < 2")
     page.press("#filter button")
     page.until(lambda: page.one("#told").text == "" and len(page.texts("#list .name")) <= 2)
+
+
+def test_reasons_are_of_the_list_on_the_page(page, browser, address):
+    def items(user):
+        return [r.item for r in address[2].recommend([user], 10)[0]]
+
+    def shown():
+        return [text.split(" (")[-1].rstrip(")") for text in page.texts("#list .name")]
+
+    def hold(path):
+        """Let what the page asks there wait until it is let go."""
+        browser.execute_script(
+            "const [path, real] = [arguments[0], window.fetch]; window.asked = [];"
+            "window.fetch = async (to, asking) => { window.asked.push([to, asking.body]);"
+            "if (to === path) await new Promise(go => { window.letGo = () => { window.fetch = real; go(); }; });"
+            "return real(to, asking); }; window.letGo = null;",
+            path,
+        )
+
+    page.show("u06")
+    hold("/recommend")
+    page.show("u07")
+    page.until(lambda: browser.execute_script("return window.letGo !== null"))
+    page.press("#list button")
+    page.until(lambda: page.texts("#reasons h3"))
+    (body,) = browser.execute_script("return window.asked.filter(([to]) => to === '/explain').map(([, body]) => body)")
+    assert json.loads(body) == {"user": "u06", "item": items("u06")[0]}
+    browser.execute_script("window.letGo()")
+    page.until(lambda: shown() == items("u07"))  # it was not dropped for the reasons of the other
+    hold("/explain")
+    page.press("#list button")
+    page.until(lambda: browser.execute_script("return window.letGo !== null"))
+    page.show("u06")
+    page.until(lambda: shown() == items("u06"))
+    browser.execute_script("window.letGo()")
+    time.sleep(0.5)
+    assert page.texts("#reasons p") == ["Choose a recommended item."]
+
+
+def test_a_list_for_nobody_is_said_to_be_what_most_people_take(page):
+    page.press("#pasted button")
+    page.until(lambda: page.texts("#list .name"))
+    page.press("#list button")
+    assert "what most people take" in page.one("#reasons").text
+    assert page.one("#told").text == ""
 
 
 def test_everything_comes_from_the_service_itself(page, browser, address):

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import dataclasses
+import errno
 import http.client
 import json
 import logging
@@ -12,8 +13,10 @@ import socket
 import sqlite3
 import stat
 import sys
+import threading
 import time
 import urllib.request
+import weakref
 
 import numpy as np
 import psutil
@@ -26,8 +29,9 @@ from catalograph.cli import main
 from catalograph.durable import replace_text
 from catalograph.errors import ConfigError
 from catalograph.loaders.feedback import FILE, read_feedback
+from catalograph.scoring import bundle
 from catalograph.scoring.words import in_words
-from catalograph.service import desk, wire
+from catalograph.service import desk, shelf, wire
 from catalograph.service.gather import BusyError, Crew, Gatherer
 from catalograph.service.keys import VARIABLE, add_key, load_keys
 from catalograph.service.shelf import Edition
@@ -272,20 +276,47 @@ def test_a_gatherer_survives_its_work_and_bounds_what_waits():
     asyncio.run(story())
 
 
-def test_a_crew_bounds_what_waits_even_when_questions_are_given_up():
+def test_a_crew_bounds_what_waits_and_leaves_what_was_given_up():
+    done, end = [], threading.Event()
+
+    def work(name):
+        end.wait(20)
+        done.append(name)
+
     async def story():
         crew = Crew(1, 1)
-        tasks = [asyncio.create_task(crew.do(lambda: time.sleep(0.2))) for _ in range(2)]
+        running, queued = (asyncio.create_task(crew.do(lambda name=name: work(name))) for name in ("running", "queued"))
         await asyncio.sleep(0.01)
-        for task in tasks:
-            task.cancel()
         with pytest.raises(BusyError):
             await crew.do(int)
-        await asyncio.sleep(0.5)
-        assert await crew.do(int) == 0
+        for task in (running, queued):
+            task.cancel()
+        await asyncio.sleep(0.01)
+        later = asyncio.create_task(crew.do(int))  # in the place of the one that waited
+        await asyncio.sleep(0.01)
+        with pytest.raises(BusyError):  # the thread is still at the other one
+            await crew.do(int)
+        end.set()
+        assert await later == 0
         crew.close()
 
     asyncio.run(story())
+    assert done == ["running"]
+
+
+def test_a_crew_that_closes_leaves_what_waits():
+    done = []
+
+    async def story():
+        crew = Crew(1, 9)
+        asked = [asyncio.ensure_future(crew.do(lambda n=n: (time.sleep(0.1), done.append(n)))) for n in range(9)]
+        await asyncio.sleep(0.01)
+        crew.close()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(story())
+    assert done == [0]
+    assert [type(answer) for answer in answers[1:]] == [asyncio.CancelledError] * 8
 
 
 def test_events_are_kept_once_and_told_apart(build):
@@ -338,9 +369,31 @@ def test_keys_open_what_their_scopes_say_and_nothing_else(build, tmp_path):
         assert [asking.get(path).status_code for path in ("/health", "/ready", "/", "/openapi.json")] == [200] * 4
         file.write_text("".join(line for line in file.open() if not line.startswith("website")), "utf-8")
         eventually(lambda: status("/similar", {"item": "i01"}, f"Bearer {reader}") == 401)
-        file.write_text("half a li", "utf-8")
-        time.sleep(0.3)
-        assert status("/events", event, f"Bearer {sender}") == 200  # the keys of before stay
+
+
+def test_a_key_that_is_taken_out_opens_nothing_whatever_else_the_file_holds(build, tmp_path):
+    file = tmp_path / "keys"
+    website, till, last = (add_key(file, name, ["read"]) for name in ("website", "till", "last"))
+    lines_before = file.read_text("utf-8").splitlines(keepends=True)
+    with client(build, keyed=True, keys=file) as asking:
+
+        def opens(*secrets):
+            answers = [
+                asking.post("/history", json={"user": "u01"}, headers={"Authorization": f"Bearer {secret}"})
+                for secret in secrets
+            ]
+            return [answer.status_code == 200 for answer in answers]
+
+        replace_text(file, "#" + "".join(lines_before) + "half a li")
+        eventually(lambda: opens(website, till, last) == [False, True, True])
+        file.write_bytes(lines_before[2].encode() + b"\xff")
+        eventually(lambda: opens(website, till, last) == [False, False, True])
+        replace_text(file, "# nobody\n")
+        eventually(lambda: opens(last) == [False])
+        replace_text(file, "".join(lines_before))
+        eventually(lambda: opens(website, till, last) == [True] * 3)
+        file.unlink()
+        eventually(lambda: opens(website, till, last) == [False] * 3)
 
 
 @pytest.mark.parametrize(
@@ -513,6 +566,51 @@ def test_a_new_version_is_taken_up_and_a_bad_one_refused_without_a_failed_reques
             one.result()
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["version"] for answer in answers} == {first, second, third}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_a_version_refused_for_a_passing_reason_is_tried_again(build, monkeypatch, error):
+    def fails(_):
+        raise error
+
+    with client(build) as asking:
+        before = refusals(asking)
+        with monkeypatch.context() as patch:
+            patch.setattr(bundle, "digests", fails)
+            second = publish_again(build)
+            eventually(lambda: refusals(asking) >= before + 2)
+            assert asking.get("/ready").json()["version"] != second
+        eventually(lambda: asking.get("/ready").json()["version"] == second)
+
+
+def test_a_manifest_of_another_shape_is_refused_once(build):
+    def spoil(file):
+        manifest = json.loads((file.parent / bundle.MANIFEST).read_text("utf-8"))
+        (file.parent / bundle.MANIFEST).write_text(json.dumps(manifest | {"files": ["model"]}), "utf-8")
+
+    with client(build) as asking:
+        before = refusals(asking)
+        publish_again(build, spoil)
+        eventually(lambda: refusals(asking) == before + 1)
+        time.sleep(0.3)
+        assert refusals(asking) == before + 1
+
+
+def test_a_replaced_version_leaves_memory_without_another_request(build, monkeypatch):
+    given = []
+    monkeypatch.setattr(shelf, "_give_back_memory", lambda: given.append(old()))
+    with client(build) as asking:
+        assert asking.post("/recommend", json={"users": ["u01"]}).status_code == 200
+        pinned = asking.app.state.house.shelf.current  # as a request under way would
+        old = weakref.ref(pinned)
+        second = publish_again(build)
+        eventually(lambda: asking.get("/ready").json()["version"] == second)
+        time.sleep(0.3)
+        assert given == []  # it would give nothing back
+        del pinned
+        eventually(lambda: given)
+        time.sleep(0.3)
+    assert given == [None]
 
 
 def ask(address, path, body):
