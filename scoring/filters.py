@@ -195,8 +195,8 @@ def _joined(how: Callable[[np.ndarray, np.ndarray], np.ndarray], parts: Sequence
 def _among(name: str, values: Sequence[Value], negative: bool) -> Condition:
     def condition(columns: Mapping[str, Column]) -> np.ndarray:
         column = _column(columns, name)
-        found = np.any([_compare(name, column, "==", value) for value in values], axis=0)
-        return np.asarray(_filled(column) & ~found if negative else found)
+        found = _one_of(name, column, values)
+        return _filled(column) & ~found if negative else found
 
     return condition
 
@@ -231,32 +231,52 @@ def _truth(name: str, column: Column) -> np.ndarray:
 
 def _compare(name: str, column: Column, sign: str, value: Value) -> np.ndarray:
     if isinstance(column, np.ndarray):
-        return _compare_numbers(name, column, sign, value)
-    if not isinstance(value, str):
-        _refuse(name, f"is text and {_written(value)} is not", "put it in quotes")
-    if sign not in ("==", "!="):
+        _check_number(name, column, value)
+        return np.asarray(COMPARE[sign](column, value) & _filled(column))
+    if isinstance(value, str) and sign not in ("==", "!="):
         _refuse(name, "is text", "compare it by == or !=")
-    _check_known(name, column, value)
-    equal = np.array([value in held if isinstance(held, frozenset) else value == held for held in column], bool)
+    equal = _one_of(name, column, [value])
     return equal if sign == "==" else _filled(column) & ~equal
 
 
-def _compare_numbers(name: str, column: np.ndarray, sign: str, value: Value) -> np.ndarray:
+def _one_of(name: str, column: Column, values: Sequence[Value]) -> np.ndarray:
+    """bool [item]: who has one of these values, in one pass however many they are."""
+    if isinstance(column, np.ndarray):
+        for value in values:
+            _check_number(name, column, value)
+        return np.isin(column, np.array(list(set(values)), column.dtype))
+    texts = [_text(name, value) for value in values]
+    _check_known(name, column, texts)
+    wanted = set(texts)
+    return np.array(
+        [not wanted.isdisjoint(held) if isinstance(held, frozenset) else held in wanted for held in column], bool
+    )
+
+
+def _check_number(name: str, column: np.ndarray, value: Value) -> None:
     if isinstance(value, str):
         _refuse(name, f"is {_kind(column)} and {_shown(value)} is text", "write it without quotes")
     if isinstance(value, bool) != (column.dtype == bool):
         _refuse(name, f"is {_kind(column)} and {_written(value)} is not", f"write {name} {_example(column)}".strip())
-    return np.asarray(COMPARE[sign](column, value) & _filled(column))
 
 
-def _check_known(name: str, column: Sequence[str] | Sequence[frozenset[str]], value: str) -> None:
+def _text(name: str, value: Value) -> str:
+    if not isinstance(value, str):
+        _refuse(name, f"is text and {_written(value)} is not", "put it in quotes")
+    return value
+
+
+def _check_known(name: str, column: Sequence[str] | Sequence[frozenset[str]], wanted: Sequence[str]) -> None:
     """A value that a short list of values does not have is most likely misspelt."""
-    known: set[str] = set()
+    known, left = set[str](), set(wanted)
     for held in column:
-        known |= held if isinstance(held, frozenset) else {held}
-        if value in known or len(known) > LOW_CARDINALITY:
+        found = held if isinstance(held, frozenset) else {held}
+        known |= found
+        left -= found
+        if not left or len(known) > LOW_CARDINALITY:
             return
     known.discard("")
+    value = next(value for value in wanted if value in left)
     raise ConfigError(f"where: no item has {_shown(value)} as {name}{did_you_mean(value, known)}")
 
 

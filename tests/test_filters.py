@@ -3,6 +3,7 @@
 import ast
 import operator
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -31,6 +32,10 @@ COLUMNS = {
         ('category != "Mugs"', [0, 1, 0, 0]),
         ("category in ('Mugs', 'Toys') and price < 6", [1, 1, 0, 0]),
         ("category not in ('Mugs')", [0, 1, 0, 0]),
+        ("colour in ['BLUE', 'RED']", [1, 0, 1, 0]),
+        ("colour not in ['BLUE']", [0, 0, 1, 0]),
+        ("price in [9, 1, 9, 7]", [1, 0, 0, 1]),
+        ("price not in [9, 7]", [1, 1, 0, 0]),
         ("colour == 'BLUE'", [1, 0, 0, 0]),
         ("not colour == 'RED'", [0, 1, 0, 1]),
         ("not not price < 5", [1, 0, 0, 0]),
@@ -96,6 +101,26 @@ def test_a_long_text_is_no_problem(text):
 
 
 @pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (np.arange(100_000.0), "{}"),
+        ([f"name {n}" for n in range(100_000)], "'name {}'"),
+        ([frozenset({f"name {n}"}) for n in range(100_000)], "'name {}'"),
+    ],
+    ids=["numbers", "texts", "sets"],
+)
+def test_a_long_list_takes_little_memory(column, value):
+    for numbers in (range(980), [0, 1] * 490):
+        condition = compile_where(f"x in [{', '.join(value.format(n) for n in numbers)}]")
+        tracemalloc.start()
+        found = condition({"x": column})
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert np.flatnonzero(found).tolist() == sorted(set(numbers))
+        assert peak < 100 * len(column)  # bytes; with one array of bools per value it would be 2,000 for each item
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "a property name expected at the end"),
@@ -108,6 +133,9 @@ def test_a_long_text_is_no_problem(text):
         ("price == 'x'", "price is a number"),
         ("category < 'x'", "compare it by == or !="),
         ("category == 5", "category is text and 5 is not; put it in quotes"),
+        ("category in ['Mugs', 5]", "category is text and 5 is not; put it in quotes"),
+        ("price in [1, true]", "price is a number and true is not; write price > 0"),
+        ("sold in [true, 1]", "sold is true or false and 1 is not; write sold"),
         ("category == true", "category is text and true is not; put it in quotes"),
         ("category = 'Tea'", "== (one = is none of the comparisons) expected at character 10, found '='"),
         ("category == 'Mug'", "no item has 'Mug' as category, did you mean 'Mugs'?"),
