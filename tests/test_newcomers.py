@@ -12,7 +12,7 @@ from catalograph.gnn.walks import informative, reached, shared_context
 from catalograph.scoring import factors
 from catalograph.scoring.cold import NewItems, cold_terms
 from catalograph.scoring.evidence import Relation
-from catalograph.scoring.newcomers import _ahead, _at_places
+from catalograph.scoring.newcomers import Vocabulary, _ahead, _at_places
 from catalograph.scoring.profiles import with_more
 from catalograph.scoring.terms import ItemItem, LowRank, Prior
 
@@ -158,6 +158,20 @@ def test_a_taste_is_served_like_a_history(shop):
     assert "i01" not in {item.item for item in both}
     with pytest.raises(UnknownIdError, match="no item has 'Shop > Toy' as IN_CATEGORY, did you mean 'Shop > Toys'"):
         shop.recommend_for(features={"IN_CATEGORY": ["Shop > Toy"]})
+
+
+def test_only_relations_that_a_taste_names_are_turned(shop):
+    vocabulary = Recommender(shop.bundle, None)._vocabulary
+    assert len(vocabulary.relations) > 1
+    for kind in ("Toys", "Mugs"):
+        vocabulary.liked({"IN_CATEGORY": [f"Shop > {kind}"], "IN_PRICE_BAND": []})
+        assert set(vocabulary._turned) == {"IN_CATEGORY"}
+
+
+def test_an_unknown_value_is_not_compared_with_very_many():
+    many = Vocabulary((), {"MADE_BY": {f"brand {n}": [n] for n in range(50_000)}})
+    with pytest.raises(UnknownIdError, match=r"no item has 'brand x' as MADE_BY$"):
+        many.liked({"MADE_BY": ["brand x"]})
 
 
 def test_more_weight_in_a_profile_is_as_if_it_had_been_there_before_scaling():
