@@ -133,7 +133,8 @@ class Recommender:
     ) -> list[Recommended]:
         """The k best items for somebody never seen; :meth:`recommend` tells the other arguments.
 
-        Of somebody of whom nothing is known, the items most people took: lately, where there are times.
+        Of somebody of whom nothing is known, the items most people took: lately where there are times, and among those
+        equal in that, ever.
 
         Args:
             history: item ids, oldest first.
@@ -442,12 +443,16 @@ class Recommender:
         return tuple(term.name for term in self.model.terms)
 
     def _popular(self, wish: Wish) -> list[Recommended]:
-        """What most customers took, in the last weeks where there are times: for somebody nothing is known of."""
-        histories, now = self._histories, self.model.now
-        lately = np.ones(len(histories.item), bool)
+        """What most customers took, for somebody nothing is known of.
+
+        Where there are times the score is how many took it in the last weeks, plus a part of one that grows with how
+        many ever did: it orders what is equal lately, most of all what nobody took then.
+        """
+        histories, now, n_items = self._histories, self.model.now, len(self._items)
+        counts = np.bincount(histories.item, minlength=n_items)
         if histories.last is not None and now is not None:
-            lately = histories.last >= now - RECENT_DAYS
-        counts = np.bincount(histories.item[lately], minlength=len(self._items)).astype(np.float32)
+            lately = np.bincount(histories.item[histories.last >= now - RECENT_DAYS], minlength=n_items)
+            counts = lately + counts / (counts.max() + 1)
         allowed = self.model.allowed if wish.only is None else self.model.allowed & wish.only
         (items,), (scores,) = top_k(counts[None], max(wish.k, self.model.pool_size), None, allowed)
         return [

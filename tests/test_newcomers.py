@@ -190,7 +190,18 @@ def test_of_somebody_unknown_the_list_is_what_sells_lately(shop):
     histories, now = shop._histories, shop.model.now
     lately = np.bincount(histories.item[histories.last >= now - 28], minlength=40)
     found = shop.recommend_for(k=5)
-    assert [item.score for item in found] == sorted(lately, reverse=True)[:5]
+    assert [int(item.score) for item in found] == sorted(lately, reverse=True)[:5]
     assert all(item.terms == {"popularity": item.score} for item in found)
     toys = shop.recommend_for(k=3, where="IN_CATEGORY == 'Shop > Toys'")
-    assert [item.score for item in toys] == sorted(lately[2::4], reverse=True)[:3]
+    assert [int(item.score) for item in toys] == sorted(lately[2::4], reverse=True)[:3]
+
+
+@pytest.mark.parametrize("days", [0, 1_000])
+def test_what_sells_alike_lately_or_not_at_all_is_in_the_order_of_all_sales(shop, days):
+    later = dataclasses.replace(shop.model, now=shop.model.now + days)
+    made = Recommender(dataclasses.replace(shop.bundle, model=later), None)
+    ever = np.bincount(made._histories.item, minlength=40)
+    lately = np.bincount(made._histories.item[made._histories.last >= later.now - 28], minlength=40)
+    assert lately.any() == (days == 0)
+    expected = sorted(range(40), key=lambda row: (-lately[row], -ever[row], row))[:20]
+    assert [item.item for item in made.recommend_for(k=20)] == [f"i{row:02}" for row in expected]
