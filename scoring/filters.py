@@ -5,9 +5,10 @@
     among := "[" value ("," value)* "]" | "(" value ("," value)* ")"
     value := number | "'" text "'" | '"' text '"' | "true" | "false"
 
-A NAME is a property or a relation of the items; one with blanks or signs in it stands in back-ticks. A comparison with
-a missing value is false; a missing true-or-false value counts as false. A relation (IS_A == 'mug') is == each of the
-values it leads to. A NAME alone is for properties that are true or false.
+A NAME is a property or a relation of the items; one with blanks or signs in it stands in back-ticks. Within quotes, the
+same quote is written twice: '5" x 7'' frame'. A comparison with a missing value is false, and an empty text is one; a
+missing true-or-false value counts as false. A relation (IS_A == 'mug') is == each of the values it leads to. A NAME
+alone is for properties that are true or false.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ LOW_CARDINALITY = 200  # a column of at most so many values is a list to choose 
 WORDS = ("and", "or", "not", "in", "true", "false")
 
 TOKEN = re.compile(
-    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<string>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|==|!=|<|>|=|[()\[\],])"
-    r"|(?P<name>[^\W\d]\w*)|`(?P<quoted>[^`]*)`)"
+    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<string>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
+    r"|(?P<sign><=|>=|==|!=|<|>|=|[()\[\],])|(?P<name>[^\W\d]\w*)|`(?P<quoted>[^`]*)`)"
 )
 COMPARE: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": operator.lt,
@@ -176,7 +177,7 @@ class _Parser:
         self.place += 1
         if kind == "name":
             return word == "true"
-        return float(word) if kind == "number" else word[1:-1]
+        return float(word) if kind == "number" else word[1:-1].replace(word[0] * 2, word[0])
 
 
 def _joined(how: Callable[[np.ndarray, np.ndarray], np.ndarray], parts: Sequence[Condition]) -> Condition:
@@ -245,7 +246,7 @@ def _one_of(name: str, column: Column, values: Sequence[Value]) -> np.ndarray:
         for value in values:
             _check_number(name, column, value)
         return np.isin(column, np.array(list(set(values)), column.dtype))
-    texts = [_text(name, value) for value in values]
+    texts = [text for value in values if (text := _text(name, value))]  # "" is how a missing one is held
     _check_known(name, column, texts)
     wanted = set(texts)
     return np.array(
@@ -276,8 +277,9 @@ def _check_known(name: str, column: Sequence[str] | Sequence[frozenset[str]], wa
         if not left or len(known) > LOW_CARDINALITY:
             return
     known.discard("")
-    value = next(value for value in wanted if value in left)
-    raise ConfigError(f"where: no item has {_shown(value)} as {name}{did_you_mean(value, known)}")
+    for value in wanted:
+        if value in left:
+            raise ConfigError(f"where: no item has {_shown(value)} as {name}{did_you_mean(value, known)}")
 
 
 def _kind(column: Column) -> str:

@@ -18,6 +18,7 @@ COLUMNS = {
     "category": ["Mugs", "Toys", "Mugs", ""],
     "in stock": np.array([True, False, False, True]),
     "sold": np.array([True, True, False, False]),
+    "size": ["5\" x 7' frame", "", "''", '"'],
     "colour": [frozenset({"RED", "BLUE"}), frozenset(), frozenset({"RED"}), frozenset()],
 }
 
@@ -32,6 +33,14 @@ COLUMNS = {
         ('category != "Mugs"', [0, 1, 0, 0]),
         ("category in ('Mugs', 'Toys') and price < 6", [1, 1, 0, 0]),
         ("category not in ('Mugs')", [0, 1, 0, 0]),
+        ("category == ''", [0, 0, 0, 0]),
+        ("category in ['', 'Toys']", [0, 1, 0, 0]),
+        ("category != ''", [1, 1, 1, 0]),
+        ("category not in ['', 'Mugs']", [0, 1, 0, 0]),
+        ("colour == ''", [0, 0, 0, 0]),
+        ("size == '5\" x 7'' frame'", [1, 0, 0, 0]),
+        ('size == "5"" x 7\' frame"', [1, 0, 0, 0]),
+        ("size in ['\"', '''''']", [0, 0, 1, 1]),
         ("colour in ['BLUE', 'RED']", [1, 0, 1, 0]),
         ("colour not in ['BLUE']", [0, 0, 1, 0]),
         ("price in [9, 1, 9, 7]", [1, 0, 0, 1]),
@@ -126,6 +135,8 @@ def test_a_long_list_takes_little_memory(column, value):
         ("", "a property name expected at the end"),
         ("(" * 51 + "price < 5" + ")" * 51, "at most 50 parentheses within one another expected at character 51"),
         ("price <", "a number or a quoted string expected at the end"),
+        ("category == 'Mugs", 'cannot read "\'Mugs"'),
+        ("category == 'Mugs''", 'cannot read "\'" at character 19'),
         ("price < 5 5", "'and', 'or' or the end expected at character 11"),
         ("price ; 5", "cannot read '; 5'"),
         ("__import__('os')", "'and', 'or' or the end expected at character 11"),
@@ -154,6 +165,16 @@ def test_a_long_list_takes_little_memory(column, value):
 def test_what_cannot_be_read_is_named(text, complaint):
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         compile_where(text)(COLUMNS)
+
+
+def test_without_items_nobody_has_an_empty_text():
+    assert compile_where("x == ''")({"x": []}).shape == (0,)
+
+
+@given(st.text(), st.sampled_from("'\""))
+def test_every_text_can_be_written(text, quote):
+    found = compile_where(f"x == {quote}{text.replace(quote, 2 * quote)}{quote}")({"x": [text, text + "."]})
+    assert found.tolist() == [bool(text), False]
 
 
 def test_a_column_of_many_values_is_no_list_to_choose_from():
