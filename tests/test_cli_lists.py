@@ -93,6 +93,24 @@ def test_tastes_caps_and_diversity_have_their_options(desk, capsys):
     assert kinds[0] == 2
 
 
+def test_of_somebody_unknown_the_list_is_what_most_people_took(desk, capsys):
+    said = run(desk, capsys, "recommend", "-k", "2", "--where", "IN_CATEGORY == 'Shop > Garden'").out.splitlines()
+    expected = Recommender.load(desk[1]).recommend_for(k=2, where="IN_CATEGORY == 'Shop > Garden'")
+    assert said[0] == "somebody unknown:"
+    assert [re.findall(r"\[(i\d\d)\]", line) for line in said[1:]] == [[item.item] for item in expected]
+
+
+def test_a_place_in_the_list_of_somebody_never_seen_has_reasons(desk, capsys):
+    made = Recommender.load(desk[1])
+    item, who = ("--item", "Toys number 10"), ("--history", "Toys number 6", "--like", "IN_CATEGORY=Shop > Toys")
+    document = json.loads(run(desk, capsys, "explain", *item, *who, "-n", "2", "--json").out)
+    why = made.explain_for(["i06"], "i10", features={"IN_CATEGORY": ["Shop > Toys"]}, most=2)
+    assert document["user"] is None
+    assert document["score"] == pytest.approx(why.score)
+    assert [path["sentence"] for path in document["paths"]] == [path.sentence for path in why.paths]
+    assert "because of Toys number 6 [i06]" in run(desk, capsys, "explain", *item, *who).out
+
+
 @pytest.mark.parametrize(
     ("where", "why"),
     [
