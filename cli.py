@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
 Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
-AnyStore = Annotated[str | None, typer.Option("--store", help="As for rebuild; a published model asks no graph.")]
+SameStore = Annotated[str | None, typer.Option("--store", help="To be sure: that of the last rebuild.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Build = Annotated[Path | None, typer.Option("--build", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
@@ -67,11 +67,14 @@ def _workshop(shop: Path, **options: Any) -> Workshop:
     return open_workshop(shop, say=_say, **options)
 
 
-def _recommender(shop: Path, out: Path | None) -> Recommender:
+def _recommender(shop: Path, out: Path | None, store: str | None = None) -> Recommender:
     from .config import build_folder, load_config  # noqa: PLC0415
     from .scoring.recommender import Recommender  # noqa: PLC0415
 
-    return Recommender.load(out if out is not None else build_folder(load_config(shop)))
+    made = Recommender.load(out if out is not None else build_folder(load_config(shop)))
+    if store is not None:
+        made.check_store(store)
+    return made
 
 
 @app.command()
@@ -150,7 +153,7 @@ def update(
     kind: Annotated[
         list[str] | None, typer.Option("--kind", help="Of --feedback: purchase (the default), cart, click …")
     ] = None,
-    store: Annotated[str | None, typer.Option("--store", help="To be sure: that of the last rebuild.")] = None,
+    store: SameStore = None,
     out: Out = None,
 ) -> None:
     """Take changes into the graph and the published model, without training."""
@@ -257,7 +260,7 @@ def recommend(
         str, typer.Option("--shards", help="Of --all: so many files, or 3/8, the third of eight alone.")
     ] = "1",
     processes: Annotated[int, typer.Option("--processes", min=1, help="Of --all: that write side by side.")] = 1,
-    store: AnyStore = None,
+    store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -275,7 +278,7 @@ def recommend(
     _check_one_person(user, history, like)
     if explain and not (user or history or like):
         raise ConfigError("--explain needs --user, --history or --like: of nobody there is nothing to explain")
-    made = _recommender(shop, out)
+    made = _recommender(shop, out, store)
     ids, features = _newcomer(history, like, made)
     shape: dict[str, Any] = {"k": k, "where": where, "diversify": diversify, "cap": _caps(cap)}
     if user is not None:
@@ -344,12 +347,12 @@ def similar(
     where: Where = None,
     diversify: Diversify = 0.0,
     cap: Cap = None,
-    store: AnyStore = None,
+    store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Items the model puts next to one."""
-    made = _recommender(shop, out)
+    made = _recommender(shop, out, store)
     item = made.item(item)
     found = made.similar(item, k, where, diversify=diversify, cap=_caps(cap))
     if as_json:
@@ -368,7 +371,7 @@ def explain(
     history: History = None,
     like: Like = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many history items and paths.")] = 3,
-    store: AnyStore = None,
+    store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -380,7 +383,7 @@ def explain(
     _check_one_person(user, history, like)
     if not (user or history or like):
         raise ConfigError("explain needs --user ID, --history ID,ID… or --like RELATION=ID")
-    made = _recommender(shop, out)
+    made = _recommender(shop, out, store)
     item, (ids, features) = made.item(item), _newcomer(history, like, made)
     if user is not None:
         why = made.explain(user, item, most=n)

@@ -19,6 +19,7 @@ from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..gnn.embed import unit
 from ..kg.paths import Node
 from ..kg.snapshot import IdMap
+from ..kg.stores import kept_url
 from ..loaders.changes import Changes
 from . import bundle as bundles
 from . import versions
@@ -331,6 +332,18 @@ class Recommender:
         """Title and id of an item, for a list to read and to copy from; once where they are the same."""
         title = self.title(item)
         return item if title == item else f"{title} [{item}]"
+
+    def check_store(self, url: str) -> None:
+        """Make sure that the model's graph is where somebody thinks.
+
+        Raises:
+            ConfigError: it was built with another store.
+        """
+        asked, built = kept_url(url, self._home), self.bundle.store
+        if built not in (None, asked):
+            raise ConfigError(
+                f"store {asked}: the model was built with {built}; leave it out, or rebuild into this store"
+            )
 
     @property
     def n_items(self) -> int:

@@ -63,6 +63,18 @@ def test_reasons_are_told_in_words_beside_the_technical_name(desk, capsys):
     assert said.count("path: ") == 5
 
 
+@pytest.mark.parametrize(
+    "command", [["recommend", "-k", "2"], ["similar", "--item", "i03"], ["explain", "--item", "i03"]]
+)
+def test_a_store_that_is_not_the_models_is_refused(desk, capsys, command):
+    who = [] if command[0] == "similar" else ["--user", "u07"]
+    said = run(desk, capsys, *command, *who)
+    assert run(desk, capsys, *command, *who, "--store", f"ladybug:{desk[1] / 'graph.lbug'}") == said
+    arguments = [command[0], str(desk[0]), *command[1:], *who, "--out", str(desk[1])]
+    assert main([*arguments, "--store", "neo4j://elsewhere"]) == 2
+    assert "store neo4j://elsewhere: the model was built with ladybug:graph.lbug" in capsys.readouterr().err
+
+
 def test_the_printed_cypher_runs_as_it_stands(desk, capsys):
     document = json.loads(run(desk, capsys, "explain", "--user", "u07", "--item", "i03", "--json").out)
     assert set(document) == {"user", "item", "score", "terms", "reasons", "paths"}
