@@ -232,8 +232,7 @@ def _truth(name: str, column: Column) -> np.ndarray:
 
 def _compare(name: str, column: Column, sign: str, value: Value) -> np.ndarray:
     if isinstance(column, np.ndarray):
-        _check_number(name, column, value)
-        return np.asarray(COMPARE[sign](column, value) & _filled(column))
+        return np.asarray(COMPARE[sign](column, _number(name, column, value)) & _filled(column))
     if isinstance(value, str) and sign not in ("==", "!="):
         _refuse(name, "is text", "compare it by == or !=")
     equal = _one_of(name, column, [value])
@@ -243,9 +242,8 @@ def _compare(name: str, column: Column, sign: str, value: Value) -> np.ndarray:
 def _one_of(name: str, column: Column, values: Sequence[Value]) -> np.ndarray:
     """bool [item]: who has one of these values, in one pass however many they are."""
     if isinstance(column, np.ndarray):
-        for value in values:
-            _check_number(name, column, value)
-        return np.isin(column, np.array(list(set(values)), column.dtype))
+        numbers = {_number(name, column, value) for value in values}
+        return np.isin(column, np.array(list(numbers), column.dtype))
     texts = [text for value in values if (text := _text(name, value))]  # "" is how a missing one is held
     _check_known(name, column, texts)
     wanted = set(texts)
@@ -254,11 +252,12 @@ def _one_of(name: str, column: Column, values: Sequence[Value]) -> np.ndarray:
     )
 
 
-def _check_number(name: str, column: np.ndarray, value: Value) -> None:
+def _number(name: str, column: np.ndarray, value: Value) -> float:
     if isinstance(value, str):
         _refuse(name, f"is {_kind(column)} and {_shown(value)} is text", "write it without quotes")
     if isinstance(value, bool) != (column.dtype == bool):
         _refuse(name, f"is {_kind(column)} and {_written(value)} is not", f"write {name} {_example(column)}".strip())
+    return value
 
 
 def _text(name: str, value: Value) -> str:
