@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the shop's files, instead of shop.data.")]
 Store = Annotated[str | None, typer.Option("--store", help="Graph store: ladybug:PATH, neo4j://HOST:PORT or memory:.")]
-AnyStore = Annotated[str | None, typer.Option("--store", help="As for rebuild; a published model asks no graph.")]
+SameStore = Annotated[str | None, typer.Option("--store", help="To be sure: that of the last rebuild.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Build folder; default build/<shop>.")]
 Build = Annotated[Path | None, typer.Option("--build", help="Build folder; default build/<shop>.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: what there is.")]
@@ -38,6 +38,14 @@ Where = Annotated[
     str | None, typer.Option("--where", help="Filter: price < 5 and category in ['Mugs', 'Plates'] and in_stock.")
 ]
 Diversify = Annotated[float, typer.Option("--diversify", help="0 to 1: how much being like others in the list costs.")]
+History = Annotated[
+    list[str] | None,
+    typer.Option("--history", help="Item ids or titles, oldest first: comma between, or given again."),
+]
+Like = Annotated[
+    list[str] | None,
+    typer.Option("--like", help="RELATION=ID: what somebody never seen likes; may be given again."),
+]
 Cap = Annotated[
     list[str] | None, typer.Option("--cap", help="brand=2: at most two items of a brand; may be given again.")
 ]
@@ -59,11 +67,14 @@ def _workshop(shop: Path, **options: Any) -> Workshop:
     return open_workshop(shop, say=_say, **options)
 
 
-def _recommender(shop: Path, out: Path | None) -> Recommender:
+def _recommender(shop: Path, out: Path | None, store: str | None = None) -> Recommender:
     from .config import build_folder, load_config  # noqa: PLC0415
     from .scoring.recommender import Recommender  # noqa: PLC0415
 
-    return Recommender.load(out if out is not None else build_folder(load_config(shop)))
+    made = Recommender.load(out if out is not None else build_folder(load_config(shop)))
+    if store is not None:
+        made.check_store(store)
+    return made
 
 
 @app.command()
@@ -142,7 +153,7 @@ def update(
     kind: Annotated[
         list[str] | None, typer.Option("--kind", help="Of --feedback: purchase (the default), cart, click …")
     ] = None,
-    store: Annotated[str | None, typer.Option("--store", help="To be sure: that of the last rebuild.")] = None,
+    store: SameStore = None,
     out: Out = None,
 ) -> None:
     """Take changes into the graph and the published model, without training."""
@@ -235,14 +246,8 @@ def tune(
 def recommend(
     shop: Shop,
     user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
-    history: Annotated[
-        list[str] | None,
-        typer.Option("--history", help="Item ids or titles, oldest first: comma between, or given again."),
-    ] = None,
-    like: Annotated[
-        list[str] | None,
-        typer.Option("--like", help="RELATION=ID: what somebody never seen likes; may be given again."),
-    ] = None,
+    history: History = None,
+    like: Like = None,
     k: Top = 10,
     where: Where = None,
     diversify: Diversify = 0.0,
@@ -255,11 +260,14 @@ def recommend(
         str, typer.Option("--shards", help="Of --all: so many files, or 3/8, the third of eight alone.")
     ] = "1",
     processes: Annotated[int, typer.Option("--processes", min=1, help="Of --all: that write side by side.")] = 1,
-    store: AnyStore = None,
+    store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """The best items for a user, for a history or a taste nobody has seen, or for everybody."""
+    """The best items for a user, for a history or a taste nobody has seen, or for everybody.
+
+    Without any of them, what most people took lately.
+    """
     if everyone is not None:
         if user or history or like or where or diversify or cap or explain or store or as_json:
             raise ConfigError("--all goes with -k, --shards and --processes alone; leave the others out")
@@ -267,15 +275,11 @@ def recommend(
         return
     if shards != "1" or processes != 1:
         raise ConfigError("--shards and --processes are parts of --all; give --all DIR, too")
-    if (user is None) == (not history and not like):
-        raise ConfigError("recommend needs either --user ID or --history ID,ID… (or --like RELATION=ID)")
-    made = _recommender(shop, out)
-    ids = [id_ for text in history or [] for id_ in _ids(text, made)]
-    if history and not ids:
-        raise ConfigError("--history names no item; write --history ID,ID…")
-    features: dict[str, list[str]] = {}
-    for relation, id_ in map(_key_value("--like"), like or []):
-        features.setdefault(relation, []).append(id_)
+    _check_one_person(user, history, like)
+    if explain and not (user or history or like):
+        raise ConfigError("--explain needs --user, --history or --like: of nobody there is nothing to explain")
+    made = _recommender(shop, out, store)
+    ids, features = _newcomer(history, like, made)
     shape: dict[str, Any] = {"k": k, "where": where, "diversify": diversify, "cap": _caps(cap)}
     if user is not None:
         found = made.recommend([user], **shape)[0]
@@ -285,7 +289,7 @@ def recommend(
         items = [{"item": r.item, "score": r.score, "terms": r.terms} for r in found]
         typer.echo(json.dumps({"user": user, "items": items}))
         return
-    typer.echo(f"{user or ', '.join([made.label(id_) for id_ in ids] + (like or []))}:")
+    typer.echo(f"{user or ', '.join([made.label(id_) for id_ in ids] + (like or [])) or 'somebody unknown'}:")
     for place, item in enumerate(found, 1):
         typer.echo(f"{place:>3}. {made.label(item.item)}  {item.score:.3f}")
         if explain:
@@ -343,12 +347,12 @@ def similar(
     where: Where = None,
     diversify: Diversify = 0.0,
     cap: Cap = None,
-    store: AnyStore = None,
+    store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Items the model puts next to one."""
-    made = _recommender(shop, out)
+    made = _recommender(shop, out, store)
     item = made.item(item)
     found = made.similar(item, k, where, diversify=diversify, cap=_caps(cap))
     if as_json:
@@ -362,10 +366,12 @@ def similar(
 @app.command()
 def explain(
     shop: Shop,
-    user: Annotated[str, typer.Option("--user", help="A user id.")],
     item: Annotated[str, typer.Option("--item", help="An item id, or a title that one item alone has.")],
+    user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
+    history: History = None,
+    like: Like = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many history items and paths.")] = 3,
-    store: AnyStore = None,
+    store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -374,8 +380,15 @@ def explain(
 
     from .scoring.words import in_both  # noqa: PLC0415
 
-    made = _recommender(shop, out)
-    why = made.explain(user, made.item(item), most=n)
+    _check_one_person(user, history, like)
+    if not (user or history or like):
+        raise ConfigError("explain needs --user ID, --history ID,ID… or --like RELATION=ID")
+    made = _recommender(shop, out, store)
+    item, (ids, features) = made.item(item), _newcomer(history, like, made)
+    if user is not None:
+        why = made.explain(user, item, most=n)
+    else:
+        why = made.explain_for(ids, item, features=features, most=n)
     if as_json:
         words = ("because", "score", "sentence", "triples", "cypher", "parameters")
         paths = [{word: getattr(path, word) for word in words} for path in why.paths]
@@ -607,6 +620,24 @@ def _ids(text: str, made: Recommender) -> list[str]:
     """The item ids of a --history; a comma may be part of an id or title."""
     parts = [text] if made.names_item(text) else [part.strip() for part in text.split(",") if part.strip()]
     return [made.item(part) for part in parts]
+
+
+def _check_one_person(user: str | None, history: list[str] | None, like: list[str] | None) -> None:
+    if user is not None and (history or like):
+        raise ConfigError("--user is somebody known, --history and --like tell of somebody never seen; leave one away")
+
+
+def _newcomer(
+    history: list[str] | None, like: list[str] | None, made: Recommender
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The item ids of all --history, and what all --like say: relation -> ids."""
+    ids = [id_ for text in history or [] for id_ in _ids(text, made)]
+    if history and not ids:
+        raise ConfigError("--history names no item; write --history ID,ID…")
+    features: dict[str, list[str]] = {}
+    for relation, id_ in map(_key_value("--like"), like or []):
+        features.setdefault(relation, []).append(id_)
+    return ids, features
 
 
 def _caps(texts: list[str] | None) -> dict[str, int]:

@@ -159,14 +159,14 @@ SHAPES_OF: Mapping[str, Sequence[str]] = {
 
 
 def _sentence(graph: ItemGraph, step: Step, item: int, title: Title, baskets: str | None) -> str:
-    """The path in words. Other customers are counted and not named: the sentence may be shown in a shop."""
+    """The path in words. Customers are counted and never named: the sentence may be shown in a shop."""
     one, other, says = title(step.history), title(item), relation_in_words(step.relation)
     if step.relation == INTERACTED:
         who = "1 other customer" if step.shared == 1 else f"{step.shared:,} other customers"
         return f"{who} had both {one} and {other}"
     if step.relation == baskets and step.via is None:
         return f"{one} and {other} were bought together"
-    between = "" if step.via is None else title(step.via) if step.via < len(graph.items) else graph.name(step.via)
+    between = "" if step.via is None else _called(graph, step.via, title)
     return {
         ">": f"{one}: {says} {other}",
         "<": f"{other}: {says} {one}",
@@ -175,3 +175,9 @@ def _sentence(graph: ItemGraph, step: Step, item: int, title: Title, baskets: st
         ">>": f"{one}: {says} {between}, and that {says} {other}",
         "<<": f"{other}: {says} {between}, and that {says} {one}",
     }[step.shape]
+
+
+def _called(graph: ItemGraph, number: int, title: Title) -> str:
+    if number < len(graph.items):
+        return title(number)
+    return "the same customer" if graph.is_customer(number) else graph.name(number)

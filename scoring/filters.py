@@ -5,9 +5,10 @@
     among := "[" value ("," value)* "]" | "(" value ("," value)* ")"
     value := number | "'" text "'" | '"' text '"' | "true" | "false"
 
-A NAME is a property or a relation of the items; one with blanks or signs in it stands in back-ticks. A comparison with
-a missing value is false; a missing true-or-false value counts as false. A relation (IS_A == 'mug') is == each of the
-values it leads to. A NAME alone is for properties that are true or false.
+A NAME is a property or a relation of the items; one with blanks or signs in it stands in back-ticks. Within quotes, the
+same quote is written twice: '5" x 7'' frame'. A comparison with a missing value is false, and an empty text is one; a
+missing true-or-false value counts as false. A relation (IS_A == 'mug') is == each of the values it leads to. A NAME
+alone is for properties that are true or false.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ LOW_CARDINALITY = 200  # a column of at most so many values is a list to choose 
 WORDS = ("and", "or", "not", "in", "true", "false")
 
 TOKEN = re.compile(
-    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<string>'[^']*'|\"[^\"]*\")|(?P<sign><=|>=|==|!=|<|>|=|[()\[\],])"
-    r"|(?P<name>[^\W\d]\w*)|`(?P<quoted>[^`]*)`)"
+    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<string>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
+    r"|(?P<sign><=|>=|==|!=|<|>|=|[()\[\],])|(?P<name>[^\W\d]\w*)|`(?P<quoted>[^`]*)`)"
 )
 COMPARE: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": operator.lt,
@@ -176,7 +177,7 @@ class _Parser:
         self.place += 1
         if kind == "name":
             return word == "true"
-        return float(word) if kind == "number" else word[1:-1]
+        return float(word) if kind == "number" else word[1:-1].replace(word[0] * 2, word[0])
 
 
 def _joined(how: Callable[[np.ndarray, np.ndarray], np.ndarray], parts: Sequence[Condition]) -> Condition:
@@ -195,8 +196,8 @@ def _joined(how: Callable[[np.ndarray, np.ndarray], np.ndarray], parts: Sequence
 def _among(name: str, values: Sequence[Value], negative: bool) -> Condition:
     def condition(columns: Mapping[str, Column]) -> np.ndarray:
         column = _column(columns, name)
-        found = np.any([_compare(name, column, "==", value) for value in values], axis=0)
-        return np.asarray(_filled(column) & ~found if negative else found)
+        found = _one_of(name, column, values)
+        return _filled(column) & ~found if negative else found
 
     return condition
 
@@ -231,33 +232,53 @@ def _truth(name: str, column: Column) -> np.ndarray:
 
 def _compare(name: str, column: Column, sign: str, value: Value) -> np.ndarray:
     if isinstance(column, np.ndarray):
-        return _compare_numbers(name, column, sign, value)
-    if not isinstance(value, str):
-        _refuse(name, f"is text and {_written(value)} is not", "put it in quotes")
-    if sign not in ("==", "!="):
+        return np.asarray(COMPARE[sign](column, _number(name, column, value)) & _filled(column))
+    if isinstance(value, str) and sign not in ("==", "!="):
         _refuse(name, "is text", "compare it by == or !=")
-    _check_known(name, column, value)
-    equal = np.array([value in held if isinstance(held, frozenset) else value == held for held in column], bool)
+    equal = _one_of(name, column, [value])
     return equal if sign == "==" else _filled(column) & ~equal
 
 
-def _compare_numbers(name: str, column: np.ndarray, sign: str, value: Value) -> np.ndarray:
+def _one_of(name: str, column: Column, values: Sequence[Value]) -> np.ndarray:
+    """bool [item]: who has one of these values, in one pass however many they are."""
+    if isinstance(column, np.ndarray):
+        numbers = {_number(name, column, value) for value in values}
+        return np.isin(column, np.array(list(numbers), column.dtype))
+    texts = [text for value in values if (text := _text(name, value))]  # "" is how a missing one is held
+    _check_known(name, column, texts)
+    wanted = set(texts)
+    return np.array(
+        [not wanted.isdisjoint(held) if isinstance(held, frozenset) else held in wanted for held in column], bool
+    )
+
+
+def _number(name: str, column: np.ndarray, value: Value) -> float:
     if isinstance(value, str):
         _refuse(name, f"is {_kind(column)} and {_shown(value)} is text", "write it without quotes")
     if isinstance(value, bool) != (column.dtype == bool):
         _refuse(name, f"is {_kind(column)} and {_written(value)} is not", f"write {name} {_example(column)}".strip())
-    return np.asarray(COMPARE[sign](column, value) & _filled(column))
+    return value
 
 
-def _check_known(name: str, column: Sequence[str] | Sequence[frozenset[str]], value: str) -> None:
+def _text(name: str, value: Value) -> str:
+    if not isinstance(value, str):
+        _refuse(name, f"is text and {_written(value)} is not", "put it in quotes")
+    return value
+
+
+def _check_known(name: str, column: Sequence[str] | Sequence[frozenset[str]], wanted: Sequence[str]) -> None:
     """A value that a short list of values does not have is most likely misspelt."""
-    known: set[str] = set()
+    known, left = set[str](), set(wanted)
     for held in column:
-        known |= held if isinstance(held, frozenset) else {held}
-        if value in known or len(known) > LOW_CARDINALITY:
+        found = held if isinstance(held, frozenset) else {held}
+        known |= found
+        left -= found
+        if not left or len(known) > LOW_CARDINALITY:
             return
     known.discard("")
-    raise ConfigError(f"where: no item has {_shown(value)} as {name}{did_you_mean(value, known)}")
+    for value in wanted:
+        if value in left:
+            raise ConfigError(f"where: no item has {_shown(value)} as {name}{did_you_mean(value, known)}")
 
 
 def _kind(column: Column) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..kg.snapshot import IdMap
 from .cold import NewItems, cold_terms
 from .evidence import Edges, Relation, relations_from
 from .model import Model
+from .names import MOST_HINTED
 from .pool import Scorable, blended, in_batches
 from .profiles import with_more
 from .terms import dense
@@ -49,6 +50,7 @@ class Vocabulary:
 
     relations: tuple[Relation, ...]
     columns: Mapping[str, Mapping[str, Sequence[int]]]
+    _turned: dict[str, sp.csc_matrix] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def known(self, relation: str) -> Mapping[str, Sequence[int]]:
         """id -> columns.
@@ -77,20 +79,27 @@ class Vocabulary:
         Raises:
             ConfigError: no such relation. UnknownIdError: nothing is linked to such an id.
         """
-        matrices = {relation.name: sp.csc_matrix(relation.members) for relation in self.relations}
         rows = []
         for relation, ids in features.items():
             known = self.known(relation)
             for id_ in ids:
                 if id_ not in known:
-                    raise UnknownIdError(f"no item has {id_!r} as {relation}{did_you_mean(id_, known)}")
-                holders = np.unique(matrices[relation][:, list(known[id_])].indices)
+                    hint = did_you_mean(id_, known) if len(known) < MOST_HINTED else ""
+                    raise UnknownIdError(f"no item has {id_!r} as {relation}{hint}")
+                holders = np.unique(self._by_column(relation)[:, list(known[id_])].indices)
                 rows.append((holders, np.full(len(holders), 1 / len(holders), np.float32)))
         n_items = self.relations[0].members.shape[0] if self.relations else 0
         weights = np.zeros(n_items, np.float32)
         for holders, parts in rows:
             weights[holders] += parts
         return sp.csr_matrix(weights[None]), len(rows)
+
+    def _by_column(self, relation: str) -> sp.csc_matrix:
+        """A relation's members to be read by entity; turned when first asked for, and kept."""
+        if relation not in self._turned:
+            (members,) = (found.members for found in self.relations if found.name == relation)
+            self._turned[relation] = sp.csc_matrix(members)
+        return self._turned[relation]
 
 
 def vocabulary(

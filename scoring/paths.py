@@ -44,7 +44,7 @@ class ItemGraph:
 
     def __init__(self, edges: pa.Table, log: InteractionLog, items: Sequence[Node], users: Sequence[Node]) -> None:
         """edges: as a bundle keeps them. log: the events of training. items, users: who they are, in row order."""
-        self.items = items
+        self.items, self._user_labels = items, {user.label for user in users}
         target, others = _targets(edges, items)
         relation, self.relations = _coded(edges["relation"])
         self.relations.append(INTERACTED)
@@ -65,6 +65,10 @@ class ItemGraph:
         """What a node is called: by its name where it is neither item nor customer, else by its id."""
         node: Node = self._nodes[number]
         return str(self._names.get(node, node.id))
+
+    def is_customer(self, number: int) -> bool:
+        """Whether it is a customer, be it that a relation of the items leads there."""
+        return self._nodes[number].label in self._user_labels
 
     def steps(self, history: np.ndarray, item: int, user: int | None = None) -> list[Step]:
         """The ways from each item of a history (int64 rows) to another item: per history item, relation and shape the

@@ -19,6 +19,7 @@ from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..gnn.embed import unit
 from ..kg.paths import Node
 from ..kg.snapshot import IdMap
+from ..kg.stores import kept_url
 from ..loaders.changes import Changes
 from . import bundle as bundles
 from . import versions
@@ -133,7 +134,8 @@ class Recommender:
     ) -> list[Recommended]:
         """The k best items for somebody never seen; :meth:`recommend` tells the other arguments.
 
-        Of somebody of whom nothing is known, the items most people took: lately, where there are times.
+        Of somebody of whom nothing is known, the items most people took: lately where there are times, and among those
+        equal in that, ever.
 
         Args:
             history: item ids, oldest first.
@@ -331,6 +333,18 @@ class Recommender:
         title = self.title(item)
         return item if title == item else f"{title} [{item}]"
 
+    def check_store(self, url: str) -> None:
+        """Make sure that the model's graph is where somebody thinks.
+
+        Raises:
+            ConfigError: it was built with another store.
+        """
+        asked, built = kept_url(url, self._home), self.bundle.store
+        if built not in (None, asked):
+            raise ConfigError(
+                f"store {asked}: the model was built with {built}; leave it out, or rebuild into this store"
+            )
+
     @property
     def n_items(self) -> int:
         """Items of the catalogue."""
@@ -442,12 +456,16 @@ class Recommender:
         return tuple(term.name for term in self.model.terms)
 
     def _popular(self, wish: Wish) -> list[Recommended]:
-        """What most customers took, in the last weeks where there are times: for somebody nothing is known of."""
-        histories, now = self._histories, self.model.now
-        lately = np.ones(len(histories.item), bool)
+        """What most customers took, for somebody nothing is known of.
+
+        Where there are times the score is how many took it in the last weeks, plus a part of one that grows with how
+        many ever did: it orders what is equal lately, most of all what nobody took then.
+        """
+        histories, now, n_items = self._histories, self.model.now, len(self._items)
+        counts = np.bincount(histories.item, minlength=n_items)
         if histories.last is not None and now is not None:
-            lately = histories.last >= now - RECENT_DAYS
-        counts = np.bincount(histories.item[lately], minlength=len(self._items)).astype(np.float32)
+            lately = np.bincount(histories.item[histories.last >= now - RECENT_DAYS], minlength=n_items)
+            counts = lately + counts / (counts.max() + 1)
         allowed = self.model.allowed if wish.only is None else self.model.allowed & wish.only
         (items,), (scores,) = top_k(counts[None], max(wish.k, self.model.pool_size), None, allowed)
         return [

@@ -124,7 +124,10 @@ def test_quarantine_sets_bad_rows_aside_with_their_reason(shop):
 BUILT = {
     "unknown user": (["recommend", "--user", "u99"], "no user 'u99' in planted, did you mean"),
     "unknown item": (["similar", "--item", "i9"], "no item 'i9'"),
-    "neither user nor history": (["recommend"], "needs either --user ID or --history"),
+    "user and history": (["recommend", "--user", "u01", "--history", "i01"], "--user is somebody known, --history"),
+    "user and taste": (["explain", "--user", "u01", "--like", "A=b", "--item", "i01"], "--user is somebody known"),
+    "nobody's reasons": (["recommend", "--explain"], "of nobody there is nothing to explain"),
+    "nobody to explain to": (["explain", "--item", "i01"], "explain needs --user ID, --history ID,ID… or --like"),
     "empty history": (["recommend", "--history", ","], "--history names no item"),
     "unknown relation liked": (["recommend", "--like", "IN_CATEGROY=x"], "no relation 'IN_CATEGROY', did you mean"),
     "unknown value liked": (["recommend", "--like", "IN_CATEGORY=Toy"], "no item has 'Toy' as IN_CATEGORY"),

@@ -63,6 +63,18 @@ def test_reasons_are_told_in_words_beside_the_technical_name(desk, capsys):
     assert said.count("path: ") == 5
 
 
+@pytest.mark.parametrize(
+    "command", [["recommend", "-k", "2"], ["similar", "--item", "i03"], ["explain", "--item", "i03"]]
+)
+def test_a_store_that_is_not_the_models_is_refused(desk, capsys, command):
+    who = [] if command[0] == "similar" else ["--user", "u07"]
+    said = run(desk, capsys, *command, *who)
+    assert run(desk, capsys, *command, *who, "--store", f"ladybug:{desk[1] / 'graph.lbug'}") == said
+    arguments = [command[0], str(desk[0]), *command[1:], *who, "--out", str(desk[1])]
+    assert main([*arguments, "--store", "neo4j://elsewhere"]) == 2
+    assert "store neo4j://elsewhere: the model was built with ladybug:graph.lbug" in capsys.readouterr().err
+
+
 def test_the_printed_cypher_runs_as_it_stands(desk, capsys):
     document = json.loads(run(desk, capsys, "explain", "--user", "u07", "--item", "i03", "--json").out)
     assert set(document) == {"user", "item", "score", "terms", "reasons", "paths"}
@@ -91,6 +103,24 @@ def test_tastes_caps_and_diversity_have_their_options(desk, capsys):
     kinds = [int(item["item"][1:]) % 4 for item in json.loads(found.out)["items"]]
     assert sorted(kinds) == [0, 1, 2, 3]
     assert kinds[0] == 2
+
+
+def test_of_somebody_unknown_the_list_is_what_most_people_took(desk, capsys):
+    said = run(desk, capsys, "recommend", "-k", "2", "--where", "IN_CATEGORY == 'Shop > Garden'").out.splitlines()
+    expected = Recommender.load(desk[1]).recommend_for(k=2, where="IN_CATEGORY == 'Shop > Garden'")
+    assert said[0] == "somebody unknown:"
+    assert [re.findall(r"\[(i\d\d)\]", line) for line in said[1:]] == [[item.item] for item in expected]
+
+
+def test_a_place_in_the_list_of_somebody_never_seen_has_reasons(desk, capsys):
+    made = Recommender.load(desk[1])
+    item, who = ("--item", "Toys number 10"), ("--history", "Toys number 6", "--like", "IN_CATEGORY=Shop > Toys")
+    document = json.loads(run(desk, capsys, "explain", *item, *who, "-n", "2", "--json").out)
+    why = made.explain_for(["i06"], "i10", features={"IN_CATEGORY": ["Shop > Toys"]}, most=2)
+    assert document["user"] is None
+    assert document["score"] == pytest.approx(why.score)
+    assert [path["sentence"] for path in document["paths"]] == [path.sentence for path in why.paths]
+    assert "because of Toys number 6 [i06]" in run(desk, capsys, "explain", *item, *who).out
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import ast
 import operator
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ COLUMNS = {
     "category": ["Mugs", "Toys", "Mugs", ""],
     "in stock": np.array([True, False, False, True]),
     "sold": np.array([True, True, False, False]),
+    "size": ["5\" x 7' frame", "", "''", '"'],
     "colour": [frozenset({"RED", "BLUE"}), frozenset(), frozenset({"RED"}), frozenset()],
 }
 
@@ -31,6 +33,18 @@ COLUMNS = {
         ('category != "Mugs"', [0, 1, 0, 0]),
         ("category in ('Mugs', 'Toys') and price < 6", [1, 1, 0, 0]),
         ("category not in ('Mugs')", [0, 1, 0, 0]),
+        ("category == ''", [0, 0, 0, 0]),
+        ("category in ['', 'Toys']", [0, 1, 0, 0]),
+        ("category != ''", [1, 1, 1, 0]),
+        ("category not in ['', 'Mugs']", [0, 1, 0, 0]),
+        ("colour == ''", [0, 0, 0, 0]),
+        ("size == '5\" x 7'' frame'", [1, 0, 0, 0]),
+        ('size == "5"" x 7\' frame"', [1, 0, 0, 0]),
+        ("size in ['\"', '''''']", [0, 0, 1, 1]),
+        ("colour in ['BLUE', 'RED']", [1, 0, 1, 0]),
+        ("colour not in ['BLUE']", [0, 0, 1, 0]),
+        ("price in [9, 1, 9, 7]", [1, 0, 0, 1]),
+        ("price not in [9, 7]", [1, 1, 0, 0]),
         ("colour == 'BLUE'", [1, 0, 0, 0]),
         ("not colour == 'RED'", [0, 1, 0, 1]),
         ("not not price < 5", [1, 0, 0, 0]),
@@ -96,11 +110,33 @@ def test_a_long_text_is_no_problem(text):
 
 
 @pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (np.arange(100_000.0), "{}"),
+        ([f"name {n}" for n in range(100_000)], "'name {}'"),
+        ([frozenset({f"name {n}"}) for n in range(100_000)], "'name {}'"),
+    ],
+    ids=["numbers", "texts", "sets"],
+)
+def test_a_long_list_takes_little_memory(column, value):
+    for numbers in (range(980), [0, 1] * 490):
+        condition = compile_where(f"x in [{', '.join(value.format(n) for n in numbers)}]")
+        tracemalloc.start()
+        found = condition({"x": column})
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert np.flatnonzero(found).tolist() == sorted(set(numbers))
+        assert peak < 100 * len(column)  # bytes; with one array of bools per value it would be 2,000 for each item
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "a property name expected at the end"),
         ("(" * 51 + "price < 5" + ")" * 51, "at most 50 parentheses within one another expected at character 51"),
         ("price <", "a number or a quoted string expected at the end"),
+        ("category == 'Mugs", 'cannot read "\'Mugs"'),
+        ("category == 'Mugs''", 'cannot read "\'" at character 19'),
         ("price < 5 5", "'and', 'or' or the end expected at character 11"),
         ("price ; 5", "cannot read '; 5'"),
         ("__import__('os')", "'and', 'or' or the end expected at character 11"),
@@ -108,6 +144,9 @@ def test_a_long_text_is_no_problem(text):
         ("price == 'x'", "price is a number"),
         ("category < 'x'", "compare it by == or !="),
         ("category == 5", "category is text and 5 is not; put it in quotes"),
+        ("category in ['Mugs', 5]", "category is text and 5 is not; put it in quotes"),
+        ("price in [1, true]", "price is a number and true is not; write price > 0"),
+        ("sold in [true, 1]", "sold is true or false and 1 is not; write sold"),
         ("category == true", "category is text and true is not; put it in quotes"),
         ("category = 'Tea'", "== (one = is none of the comparisons) expected at character 10, found '='"),
         ("category == 'Mug'", "no item has 'Mug' as category, did you mean 'Mugs'?"),
@@ -126,6 +165,16 @@ def test_a_long_text_is_no_problem(text):
 def test_what_cannot_be_read_is_named(text, complaint):
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         compile_where(text)(COLUMNS)
+
+
+def test_without_items_nobody_has_an_empty_text():
+    assert compile_where("x == ''")({"x": []}).shape == (0,)
+
+
+@given(st.text(), st.sampled_from("'\""))
+def test_every_text_can_be_written(text, quote):
+    found = compile_where(f"x == {quote}{text.replace(quote, 2 * quote)}{quote}")({"x": [text, text + "."]})
+    assert found.tolist() == [bool(text), False]
 
 
 def test_a_column_of_many_values_is_no_list_to_choose_from():

@@ -12,7 +12,7 @@ from catalograph.gnn.walks import informative, reached, shared_context
 from catalograph.scoring import factors
 from catalograph.scoring.cold import NewItems, cold_terms
 from catalograph.scoring.evidence import Relation
-from catalograph.scoring.newcomers import _ahead, _at_places
+from catalograph.scoring.newcomers import Vocabulary, _ahead, _at_places
 from catalograph.scoring.profiles import with_more
 from catalograph.scoring.terms import ItemItem, LowRank, Prior
 
@@ -160,6 +160,20 @@ def test_a_taste_is_served_like_a_history(shop):
         shop.recommend_for(features={"IN_CATEGORY": ["Shop > Toy"]})
 
 
+def test_only_relations_that_a_taste_names_are_turned(shop):
+    vocabulary = Recommender(shop.bundle, None)._vocabulary
+    assert len(vocabulary.relations) > 1
+    for kind in ("Toys", "Mugs"):
+        vocabulary.liked({"IN_CATEGORY": [f"Shop > {kind}"], "IN_PRICE_BAND": []})
+        assert set(vocabulary._turned) == {"IN_CATEGORY"}
+
+
+def test_an_unknown_value_is_not_compared_with_very_many():
+    many = Vocabulary((), {"MADE_BY": {f"brand {n}": [n] for n in range(50_000)}})
+    with pytest.raises(UnknownIdError, match=r"no item has 'brand x' as MADE_BY$"):
+        many.liked({"MADE_BY": ["brand x"]})
+
+
 def test_more_weight_in_a_profile_is_as_if_it_had_been_there_before_scaling():
     weights = np.array([[1.0, 0.5, 0], [0, 0, 0]], np.float32)
     more = sp.csr_matrix(np.array([[0, 0.5, 2], [0, 1, 0]], np.float32))
@@ -176,7 +190,18 @@ def test_of_somebody_unknown_the_list_is_what_sells_lately(shop):
     histories, now = shop._histories, shop.model.now
     lately = np.bincount(histories.item[histories.last >= now - 28], minlength=40)
     found = shop.recommend_for(k=5)
-    assert [item.score for item in found] == sorted(lately, reverse=True)[:5]
+    assert [int(item.score) for item in found] == sorted(lately, reverse=True)[:5]
     assert all(item.terms == {"popularity": item.score} for item in found)
     toys = shop.recommend_for(k=3, where="IN_CATEGORY == 'Shop > Toys'")
-    assert [item.score for item in toys] == sorted(lately[2::4], reverse=True)[:3]
+    assert [int(item.score) for item in toys] == sorted(lately[2::4], reverse=True)[:3]
+
+
+@pytest.mark.parametrize("days", [0, 1_000])
+def test_what_sells_alike_lately_or_not_at_all_is_in_the_order_of_all_sales(shop, days):
+    later = dataclasses.replace(shop.model, now=shop.model.now + days)
+    made = Recommender(dataclasses.replace(shop.bundle, model=later), None)
+    ever = np.bincount(made._histories.item, minlength=40)
+    lately = np.bincount(made._histories.item[made._histories.last >= later.now - 28], minlength=40)
+    assert lately.any() == (days == 0)
+    expected = sorted(range(40), key=lambda row: (-lately[row], -ever[row], row))[:20]
+    assert [item.item for item in made.recommend_for(k=20)] == [f"i{row:02}" for row in expected]

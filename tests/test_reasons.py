@@ -184,6 +184,16 @@ def test_an_item_somebody_has_is_not_explained_by_their_having_it(shop):
         assert sum("u07" in triple for triple in path.triples) == 1
 
 
+def test_a_customer_whom_items_lead_to_is_not_named(shop):
+    """A marketplace: customers sell, too."""
+    sold = [{"source": n, "relation": "SOLD_BY", "label": "User", "target": "u41", "name": "Ann Lee"} for n in (2, 10)]
+    edges = pa.concat_tables([shop.bundle.edges, pa.Table.from_pylist(sold, shop.bundle.edges.schema)])
+    why = Recommender(dataclasses.replace(shop.bundle, edges=edges), None).explain_for(["i02"], "i10", most=50)
+    (path,) = [path for path in why.paths if path.triples[0][1] == "SOLD_BY"]
+    assert path.triples == (("i02", "SOLD_BY", "u41"), ("i10", "SOLD_BY", "u41"))
+    assert path.sentence == "Toys number 2 and Toys number 10: sold by the same customer"
+
+
 def test_somebody_never_seen_has_paths_from_what_they_gave(shop):
     why = shop.explain_for(["i02", "i06"], "i10")
     assert {path.because for path in why.paths} <= {"i02", "i06"}
