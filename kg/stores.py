@@ -34,6 +34,16 @@ def open_store(url: str, *, adopt: bool = False) -> GraphStore:
     raise ConfigError(f"no store {without_password(url)!r}; use ladybug:PATH, neo4j://HOST:PORT or memory:")
 
 
+def check_same(asked: str, built: str | None) -> None:
+    """Make sure that the store asked for is the one a model was built with (None: it does not say); both as kept.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if built not in (None, asked):
+        raise ConfigError(f"store {asked}: the model was built with {built}; leave it out, or rebuild into this store")
+
+
 def kept_url(url: str, folder: Path) -> str:
     """A store's URL as a bundle keeps it, without a password: of an embedded graph in the build folder the path is
     relative to that, for the folder may move; others are absolute, for the working folder is another tomorrow."""

@@ -19,7 +19,7 @@ from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..gnn.embed import unit
 from ..kg.paths import Node
 from ..kg.snapshot import IdMap
-from ..kg.stores import kept_url
+from ..kg.stores import check_same, kept_url
 from ..loaders.changes import Changes
 from . import bundle as bundles
 from . import versions
@@ -339,11 +339,7 @@ class Recommender:
         Raises:
             ConfigError: it was built with another store.
         """
-        asked, built = kept_url(url, self._home), self.bundle.store
-        if built not in (None, asked):
-            raise ConfigError(
-                f"store {asked}: the model was built with {built}; leave it out, or rebuild into this store"
-            )
+        check_same(kept_url(url, self._home), self.bundle.store)
 
     @property
     def n_items(self) -> int:

@@ -20,12 +20,12 @@ import numpy as np
 from ..config import ShopConfig
 from ..durable import alone
 from ..encoders.transformer import encode, import_early
-from ..errors import ArtifactError, CatalographError, ConfigError, StoreError
+from ..errors import ArtifactError, CatalographError, StoreError
 from ..kg.change import store_batch
 from ..kg.net import net_of
 from ..kg.replay import events_after
 from ..kg.store import GraphStore
-from ..kg.stores import GRAPH, kept_url, open_store, opened_url
+from ..kg.stores import GRAPH, check_same, kept_url, open_store, opened_url
 from ..loaders.changes import Changes
 from ..loaders.interactions import is_behind
 from . import bundle as bundles
@@ -156,11 +156,11 @@ def settle_alone(folder: Path) -> None:
 
 def _store_of(loaded: bundles.Bundle, told: str | None, folder: Path) -> str:
     """The URL of the graph that belongs to the model, as the bundle keeps it."""
-    asked = None if told is None else kept_url(told, folder)
-    built = loaded.store or asked or GRAPH
-    if asked not in (None, built):
-        raise ConfigError(f"store {asked}: the model was built with {built}; leave it out, or rebuild into this store")
-    return built
+    if told is None:
+        return loaded.store or GRAPH
+    asked = kept_url(told, folder)
+    check_same(asked, loaded.store)
+    return asked
 
 
 def _encoded(folder: Path, bundle: bundles.Bundle, texts: Sequence[str]) -> np.ndarray:
