@@ -122,18 +122,20 @@ def product(queries: np.ndarray, vectors: np.ndarray) -> None:
 def timed(methods: dict[str, Method], repeats: int = 3) -> dict[str, float]:
     """Median seconds of each, measured in turn so that a busy moment meets all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
-    lists = {}
+    lists: dict[str, np.ndarray] = {}
     for _ in range(repeats):
         for name, method in methods.items():
             start = time.perf_counter()
-            lists[name] = method()
+            found = method()
             seconds[name].append(time.perf_counter() - start)
+            if found is not None:
+                lists[name] = found
     for name in RIVALS:
         same = share_of(
             lists["ours"], lists[name]
         )  # whatever the order: float sums of equal length differ in the last bit
         assert same > 0.9999, f"{name} gives other lists ({same:.4%} of the items agree)"
-    return {name: statistics.median(found) for name, found in seconds.items()}
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def approximately(items: int, dim: int, k: int) -> dict[str, float]:
