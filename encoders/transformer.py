@@ -136,7 +136,8 @@ def words_of(model: SentenceTransformer, texts: list[str]) -> list[list[int]]:
 
 
 def import_early() -> None:
-    """Begin to import what encoding needs, beside the caller's other work: it takes seconds."""
+    """Begin to import what encoding needs, beside the caller's other work: it takes seconds. A process that ends
+    before leaves it."""
     Thread(target=import_module, args=("sentence_transformers",), daemon=True).start()
 
 

@@ -26,11 +26,11 @@ from ..kg.net import net_of
 from ..kg.replay import events_after
 from ..kg.store import GraphStore
 from ..kg.stores import GRAPH, check_same, kept_url, open_store, opened_url
-from ..loaders.changes import Changes
+from ..loaders.changes import Changes, UpsertItem
 from ..loaders.interactions import is_behind
 from . import bundle as bundles
 from . import versions
-from .changed import changed, events_of
+from .changed import changed, events_of, text_fields
 from .encoding import encoder_of
 
 Span = tuple[int, int]  # numbers of events of the service's log: above the first, up to the second
@@ -81,9 +81,9 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
         return Updated(changes.id, place.name, False, counts)
     if feedback is not None and feedback[0] != loaded.feedback:
         raise ArtifactError(f"{folder}: another process took feedback in meanwhile; run this again for what is left")
-    if loaded.text is not None and counts.get("upsert_item"):
-        import_early()
     config, url = ShopConfig.model_validate(loaded.config), _store_of(loaded, store_url, folder)
+    if loaded.text is not None and _tells_texts(changes, text_fields(config)):
+        import_early()
     with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
         _check_together(loaded, store, folder)
         net = net_of(changes, config, store.schema(), store)
@@ -113,6 +113,12 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
         versions.publish(new)
     held_out = sum(is_behind(event.at, config.split) for event in net.events)
     return Updated(changes.id, new.name, True, counts, held_out)
+
+
+def _tells_texts(changes: Changes, fields: Sequence[str]) -> bool:
+    """Whether some item's text may be a new one: a new price alone is nothing to encode."""
+    items = [change for change in changes.changes if isinstance(change, UpsertItem)]
+    return any(not {*item.properties, *item.relations}.isdisjoint(fields) for item in items)
 
 
 def _check_together(loaded: bundles.Bundle, store: GraphStore, folder: Path) -> None:

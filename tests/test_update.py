@@ -190,6 +190,15 @@ def test_only_new_texts_are_encoded(shop, monkeypatch):
     assert sorted(told) == ["Blue lamp & garden light | Garden", "Garden gnome | Garden"]
 
 
+def test_the_encoder_is_awaited_only_where_a_text_may_be_new(shop, monkeypatch):
+    awaited = []
+    monkeypatch.setattr("catalograph.scoring.update.import_early", lambda: awaited.append(True))
+    for told, expected in (({"price": 3}, []), ({"name": "B"}, [True])):
+        change = {"op": "upsert_item", "id": "i05", "properties": told}
+        Recommender.load(shop[1]).update(Changes.of(*told, [change]))
+        assert awaited == expected
+
+
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
