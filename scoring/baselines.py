@@ -22,10 +22,10 @@ from .factors import ease, stacked
 from .families import recency
 from .lightgcn import light_gcn
 from .metrics import rank_metrics
-from .pool import in_batches
 from .profiles import USER, rows_of
 from .sasrec import sasrec
 from .terms import ItemItem, LowRank, Prior, Term
+from .threads import in_batches
 from .topk import top_k
 
 Setting = Mapping[str, float]

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from .model import Model
-from .pool import BATCH, Scorable
+from .pool import Scorable
+from .threads import BATCH
 
 ROWS = 8 * BATCH  # lists made at once: their pools are [row, pool size, term] float32
 

@@ -8,15 +8,21 @@ maxima and a sort of a few thousand candidates replace a sort of everything.
 from __future__ import annotations
 
 import math
+from functools import cache
+from threading import Lock
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from threadpoolctl import ThreadpoolController
 
 from ..errors import CatalographError
+from .threads import in_batches
 
 BLOCK_BYTES = 256 << 20  # scores held at once by `search`
+MANY = 256  # queries that are worth two threads
+
+_alone = Lock()  # BLAS's number of threads belongs to the process: one search at a time may lower it
 
 
 def top_k(
@@ -33,10 +39,12 @@ def top_k(
     Raises:
         CatalographError: a score is NaN, or k is below 1.
     """
-    own = torch.from_numpy(np.array(scores, np.float32))
+    n_users, n_items = scores.shape
+    own = _room(n_users, n_items, k)
+    own[:, :n_items] = scores
     if allowed is not None:
-        own[:, torch.from_numpy(~allowed)] = -torch.inf
-    return _listed(own, k, hidden)
+        own[:, :n_items][:, ~allowed] = -np.inf
+    return _listed(own, n_items, k, hidden)
 
 
 def search(
@@ -55,79 +63,103 @@ def search(
     columns = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
     if allowed is not None:
         vectors, hidden = vectors[columns], None if hidden is None else sp.csr_matrix(hidden[:, columns])
-    right, left = torch.from_numpy(vectors).T, torch.from_numpy(queries)
-    step = max(block_bytes // max(4 * len(columns), 1), 1)
-    buffer = torch.empty(min(step, len(left)), len(columns))
-    found = []
-    for start in range(0, len(left), step):
-        rows = left[start : start + step]
-        scores = torch.mm(rows, right, out=buffer[: len(rows)])
-        found.append(_listed(scores, k, None if hidden is None else hidden[start : start + step]))
-    if not found:
-        return np.empty((0, k), np.int64), np.empty((0, k), np.float32)
+    users = np.arange(len(queries))
+
+    def listed(part: np.ndarray, room: int = block_bytes // 2) -> tuple[np.ndarray, np.ndarray]:
+        return _searched(queries[part], vectors, k, None if hidden is None else hidden[part], room)
+
+    if torch.get_num_threads() > 1 and len(users) >= MANY and _alone.acquire(blocking=False):
+        try:  # halves, on a core each: BLAS and torch that take turns on all of them wait for each other's threads
+            with _blas().limit(limits=1, user_api="blas"):
+                found = list(in_batches(users, listed, size=-(-len(users) // 2)))
+        finally:
+            _alone.release()
+    else:
+        found = [listed(users, block_bytes)]
     items, best = (np.concatenate(part) for part in zip(*found, strict=True))
     return np.where(items >= 0, np.append(columns, -1)[items], -1), best
 
 
-def _listed(scores: Tensor, k: int, hidden: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
-    """Hide (in place), select, and fill up with -1."""
-    if k < 1:
-        raise CatalographError(f"k must be at least 1 (got {k})")
-    if hidden is not None:
-        scores[hidden.nonzero()] = -torch.inf
-    items, best = _best(scores, min(k, scores.shape[1]))
-    items[best == -torch.inf] = -1
-    missing = k - items.shape[1]
-    if missing:
-        items = torch.nn.functional.pad(items, (0, missing), value=-1)
-        best = torch.nn.functional.pad(best, (0, missing), value=-torch.inf)
-    return items.numpy(), best.numpy()
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # looks through all libraries of the process: some milliseconds
 
 
-def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Columns int64 [user, k] and their scores. Groups are columns j, j + size, j + 2 size …: with the chosen groups in
-    order, their members read slab by slab are in column order."""
-    n_users, n_items = scores.shape
-    slabs = math.isqrt(n_items // max(k, 1))  # balances n / slabs maxima against k * slabs candidates
-    if slabs < 2:
-        return _selected(scores, torch.arange(n_items).expand(n_users, -1), k)
-    size = -(-n_items // slabs)
-    maxima = _group_maxima(scores, size)
-    groups = torch.topk(maxima, k).indices.sort(1).values
-    columns = (torch.arange(0, n_items, size)[None, :, None] + groups[:, None, :]).flatten(1)
-    inside = columns < n_items
-    candidates = scores.gather(1, columns.clamp(max=n_items - 1)).masked_fill(~inside, -torch.inf)
-    items, best = _selected(candidates, columns, k)
-    # A group left out may hold an item that ties with the last place and has a smaller row: look at all columns then.
-    border = best[:, -1:]
-    tied = (maxima == border).sum(1) > (maxima.gather(1, groups) == border).sum(1)
-    rows = torch.nonzero(tied & (border[:, 0] > -torch.inf)).ravel()
-    if len(rows):
-        items[rows], best[rows] = _selected(scores[rows], torch.arange(n_items).expand(len(rows), -1), k)
+def _searched(
+    queries: np.ndarray, vectors: np.ndarray, k: int, hidden: sp.csr_matrix | None, block_bytes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One part of the users, block by block in the same memory."""
+    n_items = len(vectors)
+    step = max(block_bytes // max(4 * n_items, 1), 1)
+    room = _room(min(step, len(queries)), n_items, k)
+    found = [(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
+    for start in range(0, len(queries), step):
+        rows = queries[start : start + step]
+        # NumPy's OpenBLAS: torch's MKL takes half as long again on processors that are not Intel's.
+        np.matmul(rows, vectors.T, out=room[: len(rows), :n_items])
+        found.append(_listed(room[: len(rows)], n_items, k, None if hidden is None else hidden[start : start + step]))
+    items, best = (np.concatenate(part) for part in zip(*found, strict=True))
     return items, best
 
 
-def _group_maxima(scores: Tensor, size: int) -> Tensor:
-    """float32 [user, size]: the largest of columns j, j + size, …"""
-    n_users, n_items = scores.shape
-    whole = n_items // size
-    maxima = scores.as_strided((n_users, whole, size), (scores.stride(0), size, 1)).amax(1)
-    rest = scores[:, whole * size :]
-    maxima[:, : rest.shape[1]] = torch.maximum(maxima[:, : rest.shape[1]], rest)
-    return maxima
+def _slabs(n_items: int, k: int) -> int:
+    """How many items a group has: balances n / slabs maxima against k * slabs candidates."""
+    return max(math.isqrt(n_items // max(k, 1)), 1)
 
 
-def _selected(candidates: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of candidates [user, c]; `columns` [user, c] rise along each row."""
-    values, _ = torch.topk(candidates, k)
-    if torch.isnan(values).any():  # NaN counts as the largest
-        row, place = torch.isnan(candidates).nonzero()[0].tolist()
-        raise CatalographError(
-            f"the score of user row {row} for item row {int(columns[row, place])} is NaN; check that term's inputs"
-        )
-    border = values[:, -1:]
-    above, tied = candidates > border, candidates == border
-    room = k - above.sum(1, keepdim=True)
-    taken = (above | (tied & (tied.cumsum(1) <= room))).nonzero()[:, 1].view(len(candidates), k)
-    best, order = torch.sort(candidates.gather(1, taken), dim=1, descending=True, stable=True)
-    return columns.gather(1, taken.gather(1, order)), best
+def _room(n_users: int, n_items: int, k: int) -> np.ndarray:
+    """float32 [user, item] with as many columns of -inf behind the items as fill the last slab."""
+    slabs = _slabs(n_items, k)
+    room = np.empty((n_users, slabs * -(-n_items // slabs)), np.float32)
+    room[:, n_items:] = -np.inf
+    return room
+
+
+def _listed(room: np.ndarray, n_items: int, k: int, hidden: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
+    """Hide (in place), select, and fill up with -1."""
+    if k < 1:
+        raise CatalographError(f"k must be at least 1 (got {k})")
+    if not n_items:
+        return np.full((len(room), k), -1), np.full((len(room), k), -np.inf, np.float32)
+    if hidden is not None:
+        room[hidden.nonzero()] = -np.inf
+    items, best = _best(room, min(k, n_items), _slabs(n_items, k))
+    items[best == -np.inf] = -1
+    missing = ((0, 0), (0, k - items.shape[1]))
+    return np.pad(items, missing, constant_values=-1), np.pad(best, missing, constant_values=-np.inf)
+
+
+def _best(scores: np.ndarray, k: int, slabs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns int64 [user, k] and their scores. A group is columns j, j + size, j + 2 size …: with the chosen groups in
+    order, their members read slab by slab are in column order."""
+    table = scores.reshape(len(scores), slabs, scores.shape[1] // slabs)
+    maxima = table.max(1)
+    if np.isnan(maxima).any():
+        user, item = np.argwhere(np.isnan(scores))[0]
+        raise CatalographError(f"the score of user row {user} for item row {item} is NaN; check that term's inputs")
+    if slabs == 1:
+        return _selected(scores, k)
+    groups = np.sort(np.argpartition(maxima, -k)[:, -k:])
+    # torch gathers three times as fast as NumPy; NumPy has the faster maxima and partitions.
+    wanted = torch.from_numpy(groups)[:, None].expand(-1, slabs, -1)
+    candidates = torch.from_numpy(table).gather(2, wanted).flatten(1).numpy()
+    places, best = _selected(candidates, k)
+    items = places // k * maxima.shape[1] + np.take_along_axis(groups, places % k, 1)
+    # A group left out may hold an item that ties with the last place and has a smaller row: look at all columns then.
+    border = best[:, -1:]
+    chosen = (np.take_along_axis(maxima, groups, 1) == border).sum(1)
+    rows = np.flatnonzero(((maxima == border).sum(1) > chosen) & (border[:, 0] > -np.inf))
+    if len(rows):
+        items[rows], best[rows] = _selected(scores[rows], k)
+    return items, best
+
+
+def _selected(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of a row: columns int64 [user, k] and their scores."""
+    border = np.partition(scores, -k)[:, -k, None]
+    above, tied = scores > border, scores == border
+    room = k - above.sum(1, keepdims=True)
+    taken = np.nonzero(above | (tied & (tied.cumsum(1) <= room)))[1].reshape(len(scores), k)
+    best = np.take_along_axis(scores, taken, 1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    return np.take_along_axis(taken, order, 1), np.take_along_axis(best, order, 1)

@@ -1,15 +1,19 @@
 """Lists and figures against slow, obvious references."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, ndcg_score, roc_auc_score
+from threadpoolctl import threadpool_info
 
 from catalograph.errors import CatalographError
 from catalograph.scoring.metrics import auc, bootstrap_interval, coverage, f1, rank_metrics
-from catalograph.scoring.topk import search, top_k
+from catalograph.scoring.topk import MANY, search, top_k
 
 
 def reference(scores, k, hidden, allowed):
@@ -53,6 +57,37 @@ def test_searching_vectors_is_the_list_of_their_products(users, items, k, seed):
     expected, scores = top_k(queries @ vectors.T, k, sp.csr_matrix(hidden), allowed)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(best, scores)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_many_queries_in_two_threads_find_the_same_and_leave_the_processs_threads_alone():
+    random = np.random.default_rng(0)
+    queries, vectors = (random.integers(-2, 3, (n, 4)).astype(np.float32) for n in (2 * MANY + 1, 500))
+    hidden, allowed = sp.csr_matrix(random.random((2 * MANY + 1, 500)) < 0.3), random.random(500) < 0.5
+    expected, scores = top_k(queries @ vectors.T, 5, hidden, allowed)
+    threads = blas_threads()
+    with ThreadPoolExecutor(4) as several:  # searches at once must not take each other's limit for the process's
+        asked = [several.submit(search, queries, vectors, 5, hidden, allowed, block_bytes=1 << 16) for _ in range(12)]
+    for found, best in (one.result() for one in asked):
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(best, scores)
+    assert blas_threads() == threads
+    vectors[np.flatnonzero(allowed)[0]] = np.nan
+    with pytest.raises(CatalographError, match="is NaN"):
+        search(queries, vectors, 5, hidden, allowed)
+    assert blas_threads() == threads
 
 
 def test_scores_are_left_as_they_were():
