@@ -120,11 +120,20 @@ def _edges(bundle: Bundle, net: Net, batch: Batch, store: GraphStore, ids: IdMap
     """The edges that leave items, after the changes; ids: the items of now."""
     frame = frame_of(bundle.edges).with_columns(pl.col("relation", "label").cast(pl.String), source=_sources(bundle))
     frame = frame.filter(~_leaves(net, batch, ids.node_type))
-    for key in batch.delete_edges.keys() | batch.edges.keys():
-        if key.source == ids.node_type:
-            frame = _without(frame, key, batch.delete_edges.get(key))
-            frame = _with(_without(frame, key, batch.edges.get(key)), key, batch.edges.get(key), store)
-    frame = _renamed(frame, batch)
+    cut, drawn = (
+        {key: _ends(key, table) for key, table in tables.items() if key.source == ids.node_type}
+        for tables in (batch.delete_edges, batch.edges)
+    )
+    told = [*cut.values(), *drawn.values()]
+    if told:
+        frame = frame.join(pl.concat(told), on=told[0].columns, how="anti", maintain_order="left")
+    named = [
+        ends.join(_names(store, key.target), left_on="target", right_on="id", how="left")
+        .with_columns(name=_name_or("target"))
+        .select(frame.columns)
+        for key, ends in drawn.items()
+    ]
+    frame = _renamed(pl.concat([frame, *named]), batch)
     row = pl.Series(rows_of(ids, frame["source"].to_arrow()))
     table = plain_arrow(frame.with_columns(source=row).sort("relation", "label", "source", "target"))
     for name in ("relation", "label"):
@@ -152,21 +161,14 @@ def _of(key: EdgeKey) -> pl.Expr:
     return (pl.col("relation") == key.relation) & (pl.col("label") == key.target)
 
 
-def _without(frame: pl.DataFrame, key: EdgeKey, table: pa.Table | None) -> pl.DataFrame:
-    """The edges but for these of one relation."""
-    if table is None:
-        return frame
-    told = frame_of(table.select(ENDS)).with_columns(relation=pl.lit(key.relation), label=pl.lit(key.target))
-    return frame.join(told, on=[*ENDS, "relation", "label"], how="anti", maintain_order="left")
+def _ends(key: EdgeKey, table: pa.Table) -> pl.DataFrame:
+    """These edges of one relation without their properties."""
+    return frame_of(table.select(ENDS)).with_columns(relation=pl.lit(key.relation), label=pl.lit(key.target))
 
 
-def _with(frame: pl.DataFrame, key: EdgeKey, table: pa.Table | None, store: GraphStore) -> pl.DataFrame:
-    """The edges and these of one relation, whose targets have their names from the store."""
-    if table is None:
-        return frame
-    told = frame_of(table.select(ENDS)).with_columns(relation=pl.lit(key.relation), label=pl.lit(key.target))
-    named = told.join(_names(store, key.target), left_on="target", right_on="id", how="left")
-    return pl.concat([frame, named.with_columns(name=pl.coalesce("name", "target")).select(frame.columns)])
+def _name_or(id_: str) -> pl.Expr:
+    """What a node is called: its id where it has no name or an empty one, as :func:`.knowledge.edges_of` has it."""
+    return pl.when(pl.col("name") != "").then("name").otherwise(id_)
 
 
 def _names(store: GraphStore, label: str) -> pl.DataFrame:
@@ -181,7 +183,7 @@ def _renamed(frame: pl.DataFrame, batch: Batch) -> pl.DataFrame:
     for label, table in batch.nodes.items():
         if "name" in table.column_names and pa.types.is_string(table["name"].type):
             told = frame_of(table.select(["id", "name"])).select(
-                pl.lit(label).alias("label"), pl.col("id").alias("target"), told=pl.coalesce("name", "id")
+                pl.lit(label).alias("label"), pl.col("id").alias("target"), told=_name_or("id")
             )
             frame = frame.join(told, on=["label", "target"], how="left", maintain_order="left")
             frame = frame.with_columns(name=pl.coalesce("told", "name")).drop("told")

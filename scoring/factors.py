@@ -32,12 +32,13 @@ def gram(rows: Rows, *, block: int = 2_048) -> np.ndarray:
     long = np.diff(rows.indptr) > LONG
     crowded, rows = rows[long], rows[~long]
     found = np.zeros((rows.shape[1], rows.shape[1]), np.float32)
+    columns, parts = sp.csr_matrix(rows.T), [slice(start, start + block) for start in range(0, len(found), block)]
     for start in range(0, crowded.shape[0], block):
-        dense = torch.from_numpy(crowded[start : start + block].toarray()).float()
-        torch.from_numpy(found).addmm_(dense.T, dense)  # in place: no second array of all pairs
-    columns = sp.csr_matrix(rows.T)
-    for start in range(0, len(found), block):
-        found[start : start + block] += (columns[start : start + block] @ rows).toarray()
+        dense = crowded[start : start + block].toarray().astype(np.float32, copy=False)
+        for part in parts:
+            found[part] += dense[:, part].T @ dense
+    for part in parts:
+        found[part] += (columns[part] @ rows).toarray()
     return found
 
 
@@ -66,14 +67,15 @@ def local_ease(
     g = torch.from_numpy(gram(sp.csr_matrix(rows[:, taking_part]) if len(taking_part) < rows.shape[1] else rows))
     n_items = len(g)
     size = min(neighbours, n_items - 1)
-    inverse_norm = g.diagonal().clamp(min=1e-6).rsqrt()
+    inverse_norm, pairs = g.diagonal().clamp(min=1e-6).rsqrt(), g.numpy().ravel()
 
     def solve(j: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The neighbours int64 [target, size] of some targets, and their weights."""
         closeness = g[j] * inverse_norm
         closeness[torch.arange(len(j)), j] = -1
         near = torch.topk(closeness, size, dim=1).indices
-        inner = g[near[:, :, None], near[:, None, :]] + ridge * torch.eye(size)
+        places = (near[:, :, None] * n_items + near[:, None, :]).numpy()
+        inner = torch.from_numpy(pairs.take(places)) + ridge * torch.eye(size)  # torch gathers at a third of the speed
         x = torch.cholesky_solve(g[near, j[:, None]].unsqueeze(2), torch.linalg.cholesky(inner)).squeeze(2)
         return near, x
 

@@ -73,8 +73,8 @@ def with_relations(items: pa.Table, edges: pa.Table, kinds: Kinds, inner: Collec
 def _some(edges: pa.Table, relation: str, labels: Sequence[str]) -> pa.Table:
     """The edges of one relation to these labels."""
     wanted = pc.and_(
-        pc.equal(pc.cast(edges["relation"], pa.string()), relation),
-        pc.is_in(pc.cast(edges["label"], pa.string()), pa.array(labels, pa.string())),
+        pc.equal(edges["relation"], relation),
+        pc.is_in(edges["label"], pa.array(labels, pa.string())),
     )
     return edges.filter(wanted)
 

@@ -21,6 +21,7 @@ from .threads import in_batches
 
 BLOCK_BYTES = 256 << 20  # scores held at once by `search`
 MANY = 256  # queries that are worth two threads
+MOST = 512  # queries of a block: more make the product no faster
 
 _alone = Lock()  # BLAS's number of threads belongs to the process: one search at a time may lower it
 
@@ -90,7 +91,7 @@ def _searched(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One part of the users, block by block in the same memory."""
     n_items = len(vectors)
-    step = max(block_bytes // max(4 * n_items, 1), 1)
+    step = min(max(block_bytes // max(4 * n_items, 1), 1), MOST)
     room = _room(min(step, len(queries)), n_items, k)
     found = [(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
     for start in range(0, len(queries), step):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from shops import SHOP, copied, make_shop
 
@@ -445,6 +445,7 @@ ANY_CHANGE = st.one_of(
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(ANY_CHANGE, min_size=1, max_size=5), min_size=1, max_size=2))
+@example([[{"op": "upsert_item", "id": "i00", "properties": {"name": ""}}]])
 def test_any_batches_are_a_rebuild_with_the_same_weights(first, tmp_path_factory, batches):
     toml, out = first[0], tmp_path_factory.mktemp("any") / "build"
     shutil.copytree(first[1], out)
