@@ -232,7 +232,7 @@ def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]
         return bundles.load(place)[0].model, place
     start = time.perf_counter()
     model = _fit(world, _indented(workshop))
-    place = versions.write(bundle_of(workshop, world, model, inputs), workshop.folder)
+    place = versions.write(bundle_of(workshop, world, model, inputs), workshop.folder, workshop.updates)
     told = f"{len(model.terms)} terms, pool {model.report['pool']}, validation {_short(model.report['validation'])}"
     workshop.line("train", told, start)
     return model, place
@@ -673,7 +673,6 @@ def bundle_of(workshop: Workshop, world: World, model: Model, inputs: str) -> bu
         encoder=None if world.given.text is None else _named(workshop, world.encoder),
         edges=edges,
         kinds=kinds,
-        updates=workshop.updates,
         feedback=versions.feedback(workshop.folder),
         store=kept_url(workshop.store_url, workshop.folder),
     )

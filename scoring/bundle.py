@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ class Bundle:
     text: M(s), float32 [item, dim]. encoder: `model` (a name, or a folder inside the build folder) and `digest` of the
     weights it comes from. edges: a row per edge from an item: source (int64 item row), relation, label and id
     (`target`) of the node it leads to, and its `name`, else its id. kinds: every (relation, label) such edges may have.
-    metrics: empty until evaluated. updates: the batches taken in since the files were read. waits: the batch that the
-    store must hold before this version may be published, and the version it was made from; None after a rebuild.
+    metrics: empty until evaluated. waits: the batch that the store must hold before this version may be published, and
+    the version it was made from; None after a rebuild.
     feedback: the number of the newest event of the service's log that was taken in. store: the URL of the graph that
     belongs to the model, as :func:`~catalograph.kg.stores.kept_url` tells it; None in bundles of before it was kept.
     """
@@ -86,14 +86,16 @@ class Bundle:
     edges: pa.Table
     kinds: Kinds
     metrics: dict[str, Any] = field(default_factory=dict)
-    updates: tuple[Changes, ...] = ()
     waits: Waits | None = None
     feedback: int = 0
     store: str | None = None
 
 
-def save(bundle: Bundle, folder: Path) -> None:
-    """Write the files of a bundle into an empty folder; :mod:`.versions` makes it appear whole."""
+def save(bundle: Bundle, folder: Path, updates: Iterable[Changes] = ()) -> None:
+    """Write the files of a bundle into an empty folder; :mod:`.versions` makes it appear whole.
+
+    updates: the batches taken in since the shop's files were read. Who scores needs none of them, so they stay there.
+    """
     model = bundle.model
     arrays: dict[str, np.ndarray] = {}
     specs = [_pack(term, number, arrays) for number, term in enumerate(model.terms)]
@@ -115,8 +117,8 @@ def save(bundle: Bundle, folder: Path) -> None:
     pq.write_table(bundle.edges, folder / EDGES)
     if model.index is not None:
         model.index.save(folder / INDEX)
-    if bundle.updates:
-        (folder / UPDATES).write_text("".join(batch.text() for batch in bundle.updates), encoding="utf-8")
+    if told := "".join(batch.text() for batch in updates):
+        (folder / UPDATES).write_text(told, encoding="utf-8")
     manifest = {
         "format": FORMAT,
         "shop": bundle.shop,
@@ -251,7 +253,6 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             edges=edges,
             kinds=tuple((relation, label) for relation, label in manifest["kinds"]),
             metrics=metrics,
-            updates=updates_in(place),
             feedback=manifest["feedback"],
             store=manifest.get("store"),
             waits=waits_in(manifest),

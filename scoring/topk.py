@@ -8,7 +8,7 @@ maxima and a sort of a few thousand candidates replace a sort of everything.
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 from threading import Lock
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..errors import CatalographError
 from .threads import in_batches
 
 BLOCK_BYTES = 256 << 20  # scores held at once by `search`
-MANY = 256  # queries that are worth two threads
+MANY = 128  # queries that are worth a thread
 MOST = 512  # queries of a block: more make the product no faster
 
 _alone = Lock()  # BLAS's number of threads belongs to the process: one search at a time may lower it
@@ -65,18 +65,20 @@ def search(
     if allowed is not None:
         vectors, hidden = vectors[columns], None if hidden is None else sp.csr_matrix(hidden[:, columns])
     users = np.arange(len(queries))
+    cores = min(torch.get_num_threads(), len(users) // MANY)
 
-    def listed(part: np.ndarray, room: int = block_bytes // 2) -> tuple[np.ndarray, np.ndarray]:
+    def listed(part: np.ndarray, room: int = block_bytes) -> tuple[np.ndarray, np.ndarray]:
         return _searched(queries[part], vectors, k, None if hidden is None else hidden[part], room)
 
-    if torch.get_num_threads() > 1 and len(users) >= MANY and _alone.acquire(blocking=False):
-        try:  # halves, on a core each: BLAS and torch that take turns on all of them wait for each other's threads
+    if cores > 1 and _alone.acquire(blocking=False):
+        try:  # a part on each core: where products and lists take turns on all of them, threads wait for each other
             with _blas().limit(limits=1, user_api="blas"):
-                found = list(in_batches(users, listed, size=-(-len(users) // 2)))
+                shared = partial(listed, room=block_bytes // cores)
+                found = list(in_batches(users, shared, size=-(-len(users) // cores), threads=cores))
         finally:
             _alone.release()
     else:
-        found = [listed(users, block_bytes)]
+        found = [listed(users)]
     items, best = (np.concatenate(part) for part in zip(*found, strict=True))
     return np.where(items >= 0, np.append(columns, -1)[items], -1), best
 

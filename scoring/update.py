@@ -77,7 +77,8 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
     place = versions.published(folder)
     loaded, stored = bundles.load(place)
     counts = dict(Counter(str(change.op) for change in changes.changes))
-    if any(batch.id == changes.id for batch in loaded.updates):
+    told = versions.updates(folder)
+    if any(batch.id == changes.id for batch in told):
         return Updated(changes.id, place.name, False, counts)
     if feedback is not None and feedback[0] != loaded.feedback:
         raise ArtifactError(f"{folder}: another process took feedback in meanwhile; run this again for what is left")
@@ -85,7 +86,7 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
     if loaded.text is not None and _tells_texts(changes, text_fields(config)):
         import_early()
     with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
-        _check_together(loaded, store, folder)
+        _check_together(told, store, folder)
         net = net_of(changes, config, store.schema(), store)
         before = events_of(loaded)
         changes.check_times(None if loaded.log.at is None else int(loaded.log.at.max()))
@@ -95,12 +96,11 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
         made = replace(
             made,
             inputs=hashlib.sha256(f"{loaded.inputs}\n{changes.text()}".encode()).hexdigest(),
-            updates=(*loaded.updates, changes),
             waits=bundles.Waits(changes.id, place.name),
             store=url,
             feedback=loaded.feedback if feedback is None else feedback[1],
         )
-        new = versions.write(made, folder)
+        new = versions.write(made, folder, (*told, changes))
         try:
             store.apply(batch)
         except CatalographError:
@@ -121,9 +121,9 @@ def _tells_texts(changes: Changes, fields: Sequence[str]) -> bool:
     return any(not {*item.properties, *item.relations}.isdisjoint(fields) for item in items)
 
 
-def _check_together(loaded: bundles.Bundle, store: GraphStore, folder: Path) -> None:
+def _check_together(told: Sequence[Changes], store: GraphStore, folder: Path) -> None:
     """Refuse where the graph holds a batch of a later version: what changes then would be told of two shops."""
-    known = {batch.id for batch in loaded.updates}
+    known = {batch.id for batch in told}
     ahead = [batch.id for batch in versions.later_updates(folder) if batch.id not in known and store.holds(batch.id)]
     if ahead:
         raise ArtifactError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ REPORT = "report.html"
 KEPT = 3  # bundles that stay when a new one is published: the served one and what may be gone back or compared to
 
 
-def write(bundle: Bundle, folder: Path) -> Path:
-    """Write a bundle beside its place, sync it and rename it in; returns its folder. Nothing is published yet."""
+def write(bundle: Bundle, folder: Path, updates: Iterable[Changes] = ()) -> Path:
+    """Write a bundle beside its place, sync it and rename it in; returns its folder. Nothing is published yet.
+
+    updates: the batches it was told since the shop's files were read.
+    """
     shelf = folder / "bundles"
     last = max((number(place) for place in _complete(shelf)), default=0)
     place = shelf / f"{last + 1:04}-{bundle.inputs[:8]}"
@@ -32,7 +36,7 @@ def write(bundle: Bundle, folder: Path) -> Path:
     for left in shelf.glob("*.part"):  # of runs that were killed
         shutil.rmtree(left)
     part.mkdir(parents=True)
-    save(bundle, part)
+    save(bundle, part, updates)
     move_in(part, place)
     return place
 
