@@ -312,7 +312,6 @@ class GnnSection(Section):
     layers: int = Field(2, ge=1)
     history: int = Field(8, ge=1)  # newest items of a user that make the query
     epochs: int = Field(12, ge=1)
-    patience: int = Field(2, ge=1)  # epochs without a better validation NDCG@10 before it stops
     batch_size: int = Field(2048, ge=1)
     learning_rate: float = Field(0.004, gt=0)
     temperature: float = Field(0.07, gt=0)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SEARCHED = 500  # users whose exact pools an approximate search is compared with
-STOP_USERS = 1_000  # whose answers say when to stop training relation vectors
+STOP_USERS = 1_000  # whose answers say which epoch of the relation vectors is the best
 
 
 Answers = tuple[np.ndarray, np.ndarray]  # users and items, int64 [n] each: pairs that were held out
@@ -407,7 +407,7 @@ def vectors_of_folds(given: Ingredients, folds: list[Fold], roles: Roles) -> lis
     """R_s per fold, oldest cut first.
 
     A fold starts from the one before only where that has seen nothing but what this one sees: random draws have seen
-    each other's answers. Training is stopped by users who choose nothing afterwards; where all of the newest period
+    each other's answers. The epoch is picked by users who choose nothing afterwards; where all of the newest period
     are to choose, it takes as many epochs as the period before.
     """
     found: list[RelationVectors | None] = []
