@@ -24,8 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 import torch
+from pydantic import ValidationError
 from safetensors.numpy import save_file
 
+from ..config import ShopConfig
 from ..errors import ArtifactError, DataError
 from ..gnn.embed import RelationVectors, Weights
 from ..kg.log import InteractionLog
@@ -209,12 +211,14 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
     """A bundle back from its folder.
 
     Raises:
-        ArtifactError: a part is missing or torn, or the format is not ours.
+        ArtifactError: a part is missing or torn, or format or settings are not this version's.
     """
     try:
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise ArtifactError(f"{place}: format {manifest['format']}, this version reads {FORMAT}; rebuild the shop")
+        if unknown := _unknown_setting(manifest["config"]):
+            raise ArtifactError(f"{place}: made with the setting {unknown!r}, which is gone; rebuild the shop")
         told = manifest.get("files")  # bundles written before there were digests have none
         if told is not None and (wrong := told.items() ^ digests(place).items()):
             raise ValueError(f"{min(name for name, _ in wrong)} is not what was written")
@@ -260,6 +264,15 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, pa.ArrowException) as e:
         raise ArtifactError(f"{place}: the bundle is incomplete ({e}); run `catalograph rebuild --full`") from e
     return loaded, vectors
+
+
+def _unknown_setting(config: dict[str, Any]) -> str:
+    """The first setting that this version does not take, or takes otherwise; "" where all are as ever."""
+    try:
+        ShopConfig.model_validate(config)
+    except ValidationError as e:
+        return ".".join(str(part) for part in e.errors()[0]["loc"])
+    return ""
 
 
 def waits_in(manifest: Mapping[str, Any]) -> Waits | None:

@@ -1,6 +1,8 @@
 """Bad input: one clear line that names what and where, exit code 2, nothing lost."""
 
 import gzip
+import json
+import shutil
 
 import pytest
 from shops import SHOP, make_shop
@@ -153,8 +155,6 @@ def test_bad_questions_are_one_clear_line_and_exit_2(name, built, capsys):
 
 
 def test_a_truncated_bundle_is_named(built, tmp_path, capsys):
-    import shutil  # noqa: PLC0415
-
     toml_file, out = built
     copy = tmp_path / "build"
     shutil.copytree(out, copy)
@@ -162,6 +162,17 @@ def test_a_truncated_bundle_is_named(built, tmp_path, capsys):
     weights.write_bytes(weights.read_bytes()[:1000])
     assert main(["recommend", str(toml_file), "--user", "u01", "--out", str(copy)]) == 2
     assert "the bundle is incomplete" in capsys.readouterr().err
+
+
+def test_a_bundle_with_a_setting_that_is_gone_is_named(built, tmp_path, capsys):
+    toml_file, out = built
+    copy = shutil.copytree(out, tmp_path / "build")
+    manifest = next(copy.glob("bundles/*/manifest.json"))
+    told = json.loads(manifest.read_text("utf-8"))
+    told["config"]["gnn"]["patience"] = 2
+    manifest.write_text(json.dumps(told), "utf-8")
+    assert main(["recommend", str(toml_file), "--user", "u01", "--out", str(copy)]) == 2
+    assert "made with the setting 'gnn.patience', which is gone; rebuild the shop" in capsys.readouterr().err
 
 
 def test_nothing_published_is_named(tmp_path, capsys):
