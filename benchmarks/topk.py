@@ -31,6 +31,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from implicit.cpu.topk import topk as implicit_topk
+from threadpoolctl import threadpool_limits
 
 from catalograph.scoring.approximate import WIDER, DenseIndex, share_of
 from catalograph.scoring.terms import LowRank
@@ -52,6 +53,7 @@ def main() -> None:
         return
     torch.set_num_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
+    threadpool_limits(THREADS, "blas")
     random = np.random.default_rng(0)
     queries = random.standard_normal((asked.users, asked.dim), dtype=np.float32)
     vectors = random.standard_normal((asked.items, asked.dim), dtype=np.float32)
@@ -145,6 +147,7 @@ def approximately(items: int, dim: int, k: int) -> dict[str, float]:
     """Build the index, ask it, and compare."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
+    threadpool_limits(1, "blas")
     random = np.random.default_rng(0)
     centres = random.standard_normal((1_000, dim), dtype=np.float32)
 

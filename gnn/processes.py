@@ -1,8 +1,8 @@
 """Training by several processes, each on a GPU of its own or without one, as `torchrun` starts them; alone, as ever.
 
 All processes read the same files with the same seed and hold the same weights. A step's events are shared out, and
-DistributedDataParallel averages the gradients, so the result is that of one process up to rounding. What decides how
-training goes on is measured by the first, as rounding may differ between machines.
+DistributedDataParallel averages the gradients, so the result is that of one process up to rounding. What picks the
+epoch is measured by the first, as rounding may differ between machines.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def train_relational(
     the user's items before it; or, unless `sequential` (default: the log has an order), a random few of the others.
     `valid` (users, items; int64 [n] pairs) picks the epoch. Without it there are as many epochs as `init` was best
     after, else all. `init`, from the same graph, is where the weights start. Nothing stops early: the learning rate
-    falls over all epochs, and the last ones, with the lowest, bring a tenth or more of the validation NDCG@10.
+    falls over all epochs.
     Equal seeds give equal results on the CPU; the generator of the caller is left as it was.
 
     Raises:

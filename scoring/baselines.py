@@ -14,6 +14,7 @@ from itertools import islice, product
 import numpy as np
 import psutil
 import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
 
 from ..errors import ConfigError, did_you_mean
 from ..gnn.walks import shared_context
@@ -22,10 +23,10 @@ from .factors import ease, stacked
 from .families import recency
 from .lightgcn import light_gcn
 from .metrics import rank_metrics
+from .pool import in_batches
 from .profiles import USER, rows_of
 from .sasrec import sasrec
 from .terms import ItemItem, LowRank, Prior, Term
-from .threads import in_batches
 from .topk import top_k
 
 Setting = Mapping[str, float]
@@ -133,7 +134,6 @@ def ials(evidence: Evidence, *, confidence: float, ridge: float) -> Term:
     """Implicit ALS (Hu, Koren and Volinsky 2008) by the library `implicit`: 64 factors, 15 rounds, an interaction
     weighing `confidence` times an absence. Ridge and confidence are what it takes (Rendle et al. 2022)."""
     from implicit.cpu.als import AlternatingLeastSquares  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     with threadpool_limits(1, "blas"):  # its own threads work on the users; it warns where the BLAS has some as well
         model = AlternatingLeastSquares(64, regularization=ridge, alpha=confidence, iterations=15, random_state=0)

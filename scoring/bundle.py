@@ -93,7 +93,7 @@ class Bundle:
     store: str | None = None
 
 
-def save(bundle: Bundle, folder: Path, updates: Iterable[Changes] = ()) -> None:
+def save(bundle: Bundle, folder: Path, updates: Iterable[Changes]) -> None:
     """Write the files of a bundle into an empty folder; :mod:`.versions` makes it appear whole.
 
     updates: the batches taken in since the shop's files were read. Who scores needs none of them, so they stay there.
@@ -217,8 +217,8 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise ArtifactError(f"{place}: format {manifest['format']}, this version reads {FORMAT}; rebuild the shop")
-        if unknown := _unknown_setting(manifest["config"]):
-            raise ArtifactError(f"{place}: made with the setting {unknown!r}, which is gone; rebuild the shop")
+        if why := _misfit(manifest["config"]):
+            raise ArtifactError(f"{place}: its settings are of another version ({why}); rebuild the shop")
         told = manifest.get("files")  # bundles written before there were digests have none
         if told is not None and (wrong := told.items() ^ digests(place).items()):
             raise ValueError(f"{min(name for name, _ in wrong)} is not what was written")
@@ -266,12 +266,13 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
     return loaded, vectors
 
 
-def _unknown_setting(config: dict[str, Any]) -> str:
-    """The first setting that this version does not take, or takes otherwise; "" where all are as ever."""
+def _misfit(config: dict[str, Any]) -> str:
+    """What this version has against the settings of a bundle; "" where they are as it would write them."""
     try:
         ShopConfig.model_validate(config)
     except ValidationError as e:
-        return ".".join(str(part) for part in e.errors()[0]["loc"])
+        first = e.errors()[0]
+        return ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)
     return ""
 
 

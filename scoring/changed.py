@@ -63,7 +63,7 @@ def changed(
     store: GraphStore,
     encode: Encode,
 ) -> Bundle:
-    """The bundle of the shop after the changes, with the inputs and updates of the one before.
+    """The bundle of the shop after the changes, with the inputs of the one before.
 
     batch: the changes as the store applies them. events: the log after them. store: the graph before them.
 

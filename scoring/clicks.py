@@ -22,7 +22,7 @@ from .evaluate import Evaluation, Row
 from .evidence import Evidence
 from .folds import end_of, training_folds
 from .metrics import auc, f1
-from .model import STOP_USERS, Ingredients, Model, Say, answers, evidence_at, rebuilt, roles_of, scorable_at
+from .model import PICKING_USERS, Ingredients, Model, Say, answers, evidence_at, rebuilt, roles_of, scorable_at
 from .pool import Question, Scorable, choose_blend
 from .profiles import rows_of
 from .terms import ProfileRows, Term
@@ -54,7 +54,7 @@ def fit_clicks(given: Ingredients, pairs: Pairs, say: Say = lambda _: None) -> M
     fold = training_folds(given.log, given.config.split, 1)[0]
     roles = roles_of([fold], settings.check_users)
     scorable = scorable_at(
-        given, fold.seen, fold.now, given.learn_vectors(fold.seen, answers(fold, roles.pupils[:STOP_USERS]), None)
+        given, fold.seen, fold.now, given.learn_vectors(fold.seen, answers(fold, roles.pupils[:PICKING_USERS]), None)
     )
     report: dict[str, Any] = {"terms": [term.name for term in scorable.terms], "head": head.kind}
     report["pool"], blend, report["pool_recall"] = choose_blend(

@@ -75,7 +75,9 @@ def local_ease(
         closeness[torch.arange(len(j)), j] = -1
         near = torch.topk(closeness, size, dim=1).indices
         places = (near[:, :, None] * n_items + near[:, None, :]).numpy()
-        inner = torch.from_numpy(pairs.take(places)) + ridge * torch.eye(size)  # torch gathers at a third of the speed
+        inner = torch.from_numpy(pairs.take(places)) + ridge * torch.eye(
+            size
+        )  # by two index arrays torch takes three times as long
         x = torch.cholesky_solve(g[near, j[:, None]].unsqueeze(2), torch.linalg.cholesky(inner)).squeeze(2)
         return near, x
 

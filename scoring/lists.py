@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from .model import Model
-from .pool import Scorable
-from .threads import BATCH
+from .pool import BATCH, Scorable
 
 ROWS = 8 * BATCH  # lists made at once: their pools are [row, pool size, term] float32
 

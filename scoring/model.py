@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SEARCHED = 500  # users whose exact pools an approximate search is compared with
-STOP_USERS = 1_000  # whose answers say which epoch of the relation vectors is the best
+PICKING_USERS = 1_000  # whose answers say which epoch of the relation vectors is the best
 
 
 Answers = tuple[np.ndarray, np.ndarray]  # users and items, int64 [n] each: pairs that were held out
@@ -43,7 +43,7 @@ class LearnVectors(Protocol):
     """Fits relation vectors on a log of training events, or returns None when the shop wants none."""
 
     def __call__(self, seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
-        """Fit on `seen`; `valid` stops the training, `start` brings the weights of an earlier cut."""
+        """Fit on `seen`; `valid` picks the epoch, `start` brings the weights of an earlier cut."""
         ...
 
 
@@ -415,8 +415,8 @@ def vectors_of_folds(given: Ingredients, folds: list[Fold], roles: Roles) -> lis
         start: Weights | None = found[-1] if found and _within(folds[number + 1].seen, fold.seen) else None
         if given.warm is not None and given.warm.gnn is not None and _within(given.warm.seen, fold.seen):
             start = given.warm.gnn
-        stop = np.setdiff1d(fold.users, roles.check)[:STOP_USERS]
-        found.append(given.learn_vectors(fold.seen, answers(fold, stop) if len(stop) else None, start))
+        picking = np.setdiff1d(fold.users, roles.check)[:PICKING_USERS]
+        found.append(given.learn_vectors(fold.seen, answers(fold, picking) if len(picking) else None, start))
     return found[::-1]
 
 

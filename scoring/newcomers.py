@@ -19,10 +19,9 @@ from .cold import NewItems, cold_terms
 from .evidence import Edges, Relation, relations_from
 from .model import Model
 from .names import MOST_HINTED
-from .pool import Scorable, blended
+from .pool import Scorable, blended, in_batches
 from .profiles import with_more
 from .terms import dense
-from .threads import in_batches
 
 NewItem = Mapping[str, Any]  # "text": str, "attributes": Attributes
 PARTS = ("text", "attributes")

@@ -6,8 +6,11 @@ whole catalogue) and `strongest` (the eight terms that rank best alone, each div
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,12 +21,13 @@ from .approximate import DenseIndex
 from .context import Context, peak_of
 from .metrics import is_held_out, rank_metrics
 from .terms import Term, dense
-from .threads import BATCH, in_batches
 from .topk import top_k
 
+BATCH = 128  # users scored at once, at most
 BYTES = 16 << 20  # of [term, user, item] float32 at once: what stays in the caches is faster than what does not
 SAMPLE = 3_000  # users the learned blend is fitted on
 STRONGEST = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,18 @@ class Pool:
     def recall(self, held_out: sp.csr_matrix) -> float:
         """Share of the held-out pairs [user of the pool, item] that the pool holds."""
         return float(is_held_out(self.items, held_out).sum() / max(held_out.nnz, 1))
+
+
+def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, size: int = BATCH) -> Iterator[T]:
+    """`work` over batches of users, in order; numpy, scipy and torch let go of the interpreter lock."""
+    torch.get_num_threads()  # a thread that has not settled for its number would take over that of ours
+    yield from _threads().map(work, np.split(users, range(size, len(users), size)))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Two, each on one core: many short products in two threads each would mostly wait for one another."""
+    return ThreadPoolExecutor(2, "pool", torch.set_num_threads, (1,))
 
 
 def blended(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,9 @@ maxima and a sort of a few thousand candidates replace a sort of everything.
 from __future__ import annotations
 
 import math
-from functools import cache, partial
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from threading import Lock
 
 import numpy as np
@@ -17,13 +19,18 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from ..errors import CatalographError
-from .threads import in_batches
 
 BLOCK_BYTES = 256 << 20  # scores held at once by `search`
-MANY = 128  # queries that are worth a thread
+FEWEST = 128  # queries that are worth a thread, and of a block: fewer read all vectors for too little
 MOST = 512  # queries of a block: more make the product no faster
 
-_alone = Lock()  # BLAS's number of threads belongs to the process: one search at a time may lower it
+_alone = Lock()  # BLAS's threads are the process's: a limit set within another's would restore that one, for good
+
+
+class _NaNError(CatalographError):
+    def __init__(self, user: int, item: int) -> None:
+        super().__init__(f"the score of user row {user} for item row {item} is NaN; check that term's inputs")
+        self.user, self.item = user, item
 
 
 def top_k(
@@ -40,12 +47,14 @@ def top_k(
     Raises:
         CatalographError: a score is NaN, or k is below 1.
     """
+    _check(k)
     n_users, n_items = scores.shape
-    own = _room(n_users, n_items, k)
-    own[:, :n_items] = scores
+    room = _room(n_users, n_items, k)
+    room[:, :n_items] = scores
     if allowed is not None:
-        own[:, :n_items][:, ~allowed] = -np.inf
-    return _listed(own, n_items, k, hidden)
+        room[:, :n_items][:, ~allowed] = -np.inf
+    _hide(room, hidden)
+    return _listed(room, n_items, k)
 
 
 def search(
@@ -61,26 +70,48 @@ def search(
 
     Items that are not allowed are not multiplied at all.
     """
+    _check(k)
     columns = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
     if allowed is not None:
         vectors, hidden = vectors[columns], None if hidden is None else sp.csr_matrix(hidden[:, columns])
-    users = np.arange(len(queries))
-    cores = min(torch.get_num_threads(), len(users) // MANY)
-
-    def listed(part: np.ndarray, room: int = block_bytes) -> tuple[np.ndarray, np.ndarray]:
-        return _searched(queries[part], vectors, k, None if hidden is None else hidden[part], room)
-
+    fitting = block_bytes // max(4 * len(columns), 1)  # users whose scores may be held at once
+    cores = min(torch.get_num_threads(), len(queries) // FEWEST, fitting // FEWEST)
     if cores > 1 and _alone.acquire(blocking=False):
-        try:  # a part on each core: where products and lists take turns on all of them, threads wait for each other
-            with _blas().limit(limits=1, user_api="blas"):
-                shared = partial(listed, room=block_bytes // cores)
-                found = list(in_batches(users, shared, size=-(-len(users) // cores), threads=cores))
+        try:
+            return _shared(queries, vectors, columns, k, hidden, fitting, cores)
         finally:
             _alone.release()
-    else:
-        found = [listed(users)]
-    items, best = (np.concatenate(part) for part in zip(*found, strict=True))
-    return np.where(items >= 0, np.append(columns, -1)[items], -1), best
+    return _searched(queries, vectors, columns, k, hidden, fitting)
+
+
+def _check(k: int) -> None:
+    if k < 1:
+        raise CatalographError(f"k must be at least 1 (got {k})")
+
+
+def _shared(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    columns: np.ndarray,
+    k: int,
+    hidden: sp.csr_matrix | None,
+    fitting: int,
+    cores: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A part of the users on each core: where products and lists take turns on all cores, their threads wait for each
+    other."""
+    size = -(-len(queries) // cores)
+
+    def part(start: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = slice(start, start + size)
+        own = None if hidden is None else hidden[rows]
+        return _searched(queries[rows], vectors, columns, k, own, fitting // cores, first=start)
+
+    with (
+        _blas().limit(limits=1, user_api="blas"),
+        ThreadPoolExecutor(cores, "search", torch.set_num_threads, (1,)) as threads,
+    ):
+        return _joined(list(threads.map(part, range(0, len(queries), size))))
 
 
 @cache
@@ -89,20 +120,36 @@ def _blas() -> ThreadpoolController:
 
 
 def _searched(
-    queries: np.ndarray, vectors: np.ndarray, k: int, hidden: sp.csr_matrix | None, block_bytes: int
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    columns: np.ndarray,
+    k: int,
+    hidden: sp.csr_matrix | None,
+    fitting: int,
+    first: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One part of the users, block by block in the same memory."""
-    n_items = len(vectors)
-    step = min(max(block_bytes // max(4 * n_items, 1), 1), MOST)
+    """Block by block of at most `fitting` users, in the same memory. columns: the rows of the items; first: that of
+    the first user."""
+    n_items, step = len(vectors), min(max(fitting, 1), MOST)
     room = _room(min(step, len(queries)), n_items, k)
     found = [(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
     for start in range(0, len(queries), step):
         rows = queries[start : start + step]
+        block = room[: len(rows)]
         # NumPy's OpenBLAS: torch's MKL takes half as long again on processors that are not Intel's.
-        np.matmul(rows, vectors.T, out=room[: len(rows), :n_items])
-        found.append(_listed(room[: len(rows)], n_items, k, None if hidden is None else hidden[start : start + step]))
-    items, best = (np.concatenate(part) for part in zip(*found, strict=True))
-    return items, best
+        np.matmul(rows, vectors.T, out=block[:, :n_items])
+        _hide(block, None if hidden is None else hidden[start : start + step])
+        try:
+            found.append(_listed(block, n_items, k))
+        except _NaNError as e:
+            raise _NaNError(first + start + e.user, int(columns[e.item])) from None
+    items, best = _joined(found)
+    return np.where(items >= 0, np.append(columns, -1)[items], -1), best
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    items, best = zip(*parts, strict=True)
+    return np.concatenate(items), np.concatenate(best)
 
 
 def _slabs(n_items: int, k: int) -> int:
@@ -118,14 +165,15 @@ def _room(n_users: int, n_items: int, k: int) -> np.ndarray:
     return room
 
 
-def _listed(room: np.ndarray, n_items: int, k: int, hidden: sp.csr_matrix | None) -> tuple[np.ndarray, np.ndarray]:
-    """Hide (in place), select, and fill up with -1."""
-    if k < 1:
-        raise CatalographError(f"k must be at least 1 (got {k})")
-    if not n_items:
-        return np.full((len(room), k), -1), np.full((len(room), k), -np.inf, np.float32)
+def _hide(room: np.ndarray, hidden: sp.csr_matrix | None) -> None:
     if hidden is not None:
         room[hidden.nonzero()] = -np.inf
+
+
+def _listed(room: np.ndarray, n_items: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Select, and fill up with -1."""
+    if not n_items:
+        return np.full((len(room), k), -1), np.full((len(room), k), -np.inf, np.float32)
     items, best = _best(room, min(k, n_items), _slabs(n_items, k))
     items[best == -np.inf] = -1
     missing = ((0, 0), (0, k - items.shape[1]))
@@ -138,12 +186,11 @@ def _best(scores: np.ndarray, k: int, slabs: int) -> tuple[np.ndarray, np.ndarra
     table = scores.reshape(len(scores), slabs, scores.shape[1] // slabs)
     maxima = table.max(1)
     if np.isnan(maxima).any():
-        user, item = np.argwhere(np.isnan(scores))[0]
-        raise CatalographError(f"the score of user row {user} for item row {item} is NaN; check that term's inputs")
+        raise _NaNError(*np.argwhere(np.isnan(scores))[0].tolist())
     if slabs == 1:
         return _selected(scores, k)
     groups = np.sort(np.argpartition(maxima, -k)[:, -k:])
-    # torch gathers three times as fast as NumPy; NumPy has the faster maxima and partitions.
+    # Tensor.gather takes a third of np.take_along_axis's time; NumPy has the faster maxima and partitions.
     wanted = torch.from_numpy(groups)[:, None].expand(-1, slabs, -1)
     candidates = torch.from_numpy(table).gather(2, wanted).flatten(1).numpy()
     places, best = _selected(candidates, k)

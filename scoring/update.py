@@ -77,7 +77,7 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
     place = versions.published(folder)
     loaded, stored = bundles.load(place)
     counts = dict(Counter(str(change.op) for change in changes.changes))
-    told = versions.updates(folder)
+    told = bundles.updates_in(place)
     if any(batch.id == changes.id for batch in told):
         return Updated(changes.id, place.name, False, counts)
     if feedback is not None and feedback[0] != loaded.feedback:

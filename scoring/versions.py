@@ -24,7 +24,7 @@ REPORT = "report.html"
 KEPT = 3  # bundles that stay when a new one is published: the served one and what may be gone back or compared to
 
 
-def write(bundle: Bundle, folder: Path, updates: Iterable[Changes] = ()) -> Path:
+def write(bundle: Bundle, folder: Path, updates: Iterable[Changes]) -> Path:
     """Write a bundle beside its place, sync it and rename it in; returns its folder. Nothing is published yet.
 
     updates: the batches it was told since the shop's files were read.

@@ -80,19 +80,31 @@ HANDLERS: dict[type[Exception], Callable[[Request, Exception], Any]] = {
 }
 
 
-class DeclaredLength:
-    """Refuses a body by the length it says it has. Starlette does, too, but in plain text, and only with the answer."""
+class TooLarge:
+    """Says in JSON what Starlette says in plain text of a body that is too large."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
-        if length.isdecimal() and int(length[:20]) > self._most:  # no need to read more digits than that
-            await _problem(413, f"the body is too large: at most {self._most:,} bytes")(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        said = False
+
+        async def sending(message: Message) -> None:
+            nonlocal said
+            if said:  # the plain text
+                return
+            if message["type"] == "http.response.start" and message["status"] == 413 and not _is_json(message):
+                said = True
+                await _problem(413, "the body is too large")(scope, receive, send)
+            else:
+                await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _is_json(start: Message) -> bool:
+    return Headers(raw=start["headers"]).get("content-type") == "application/json"
 
 
 class LastResort:

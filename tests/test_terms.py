@@ -17,9 +17,9 @@ from catalograph.scoring import factors, product
 from catalograph.scoring.evidence import DAY_MS, Evidence, Relation, histories_of
 from catalograph.scoring.families import all_terms, check_names, names_of
 from catalograph.scoring.folds import fold_of, training_folds
+from catalograph.scoring.pool import in_batches
 from catalograph.scoring.profiles import profiles_of
 from catalograph.scoring.terms import dense
-from catalograph.scoring.threads import in_batches
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from catalograph.errors import CatalographError
 from catalograph.scoring.metrics import auc, bootstrap_interval, coverage, f1, rank_metrics
-from catalograph.scoring.topk import MANY, search, top_k
+from catalograph.scoring.topk import FEWEST, search, top_k
 
 
 def reference(scores, k, hidden, allowed):
@@ -72,21 +72,27 @@ def blas_threads():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_many_queries_in_two_threads_find_the_same_and_leave_the_processs_threads_alone():
+def test_many_queries_in_two_threads_find_the_same_and_leave_the_processs_threads_alone(monkeypatch):
     random = np.random.default_rng(0)
-    queries, vectors = (random.integers(-2, 3, (n, 4)).astype(np.float32) for n in (2 * MANY + 1, 500))
-    hidden, allowed = sp.csr_matrix(random.random((2 * MANY + 1, 500)) < 0.3), random.random(500) < 0.5
+    users, items = 5 * FEWEST + 1, 500
+    queries, vectors = (random.integers(-2, 3, (n, 4)).astype(np.float32) for n in (users, items))
+    hidden, allowed = sp.csr_matrix(random.random((users, items)) < 0.3), random.random(items) < 0.5
     expected, scores = top_k(queries @ vectors.T, 5, hidden, allowed)
-    threads = blas_threads()
-    with ThreadPoolExecutor(4) as several:  # searches at once must not take each other's limit for the process's
-        asked = [several.submit(search, queries, vectors, 5, hidden, allowed, block_bytes=1 << 16) for _ in range(12)]
+    threads, met = blas_threads(), []
+    multiply = np.matmul
+    monkeypatch.setattr(np, "matmul", lambda *given, **out: (met.append(blas_threads()), multiply(*given, **out))[1])
+    block = 4 * int(allowed.sum()) * 3 * FEWEST  # so each thread has more than one
+    with ThreadPoolExecutor(4, "asking", torch.set_num_threads, (2,)) as several:  # must not take each other's limit
+        asked = [several.submit(search, queries, vectors, 5, hidden, allowed, block_bytes=block) for _ in range(12)]
     for found, best in (one.result() for one in asked):
         np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(best, scores)
+    assert [1] * len(threads) in met
     assert blas_threads() == threads
-    vectors[np.flatnonzero(allowed)[0]] = np.nan
-    with pytest.raises(CatalographError, match="is NaN"):
-        search(queries, vectors, 5, hidden, allowed)
+    queries[users - 2, 0] = np.nan
+    item = np.flatnonzero(allowed)[0]
+    with pytest.raises(CatalographError, match=f"user row {users - 2} for item row {item} is NaN"):
+        search(queries, vectors, 5, None, allowed)
     assert blas_threads() == threads
 
 
@@ -110,6 +116,8 @@ def test_infinite_scores_are_scores():
 def test_no_places_are_refused():
     with pytest.raises(CatalographError, match="k must be at least 1"):
         top_k(np.ones((1, 3), np.float32), 0)
+    with pytest.raises(CatalographError, match="k must be at least 1"):
+        search(np.ones((1, 2), np.float32), np.ones((3, 2), np.float32), -1)
 
 
 @given(st.integers(0, 2**32 - 1))
