@@ -8,9 +8,9 @@ maxima and a sort of a few thousand candidates replace a sort of everything.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from threading import Lock
 
 import numpy as np
@@ -24,6 +24,8 @@ BLOCK_BYTES = 256 << 20  # scores held at once by `search`
 FEWEST = 128  # queries that are worth a thread, and of a block: fewer read all vectors for too little
 MOST = 512  # queries of a block: more make the product no faster
 
+Lists = tuple[np.ndarray, np.ndarray]  # items int64 [user, k] and scores float32 [user, k]
+
 _alone = Lock()  # BLAS's threads are the process's: a limit set within another's would restore that one, for good
 
 
@@ -33,9 +35,7 @@ class _NaNError(CatalographError):
         self.user, self.item = user, item
 
 
-def top_k(
-    scores: np.ndarray, k: int, hidden: sp.csr_matrix | None = None, allowed: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def top_k(scores: np.ndarray, k: int, hidden: sp.csr_matrix | None = None, allowed: np.ndarray | None = None) -> Lists:
     """items int64 [user, k] and scores float32 [user, k], best first, ties by smaller row.
 
     Args:
@@ -65,7 +65,7 @@ def search(
     allowed: np.ndarray | None = None,
     *,
     block_bytes: int = BLOCK_BYTES,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Lists:
     """:func:`top_k` of queries float32 [user, d] times vectors float32 [item, d], at most `block_bytes` of it at once.
 
     Items that are not allowed are not multiplied at all.
@@ -76,12 +76,13 @@ def search(
         vectors, hidden = vectors[columns], None if hidden is None else sp.csr_matrix(hidden[:, columns])
     fitting = block_bytes // max(4 * len(columns), 1)  # users whose scores may be held at once
     cores = min(torch.get_num_threads(), len(queries) // FEWEST, fitting // FEWEST)
+    listed = partial(_searched, queries, vectors, columns, k, hidden)
     if cores > 1 and _alone.acquire(blocking=False):
         try:
-            return _shared(queries, vectors, columns, k, hidden, fitting, cores)
+            return _shared(listed, len(queries), fitting, cores)
         finally:
             _alone.release()
-    return _searched(queries, vectors, columns, k, hidden, fitting)
+    return listed(range(len(queries)), fitting)
 
 
 def _check(k: int) -> None:
@@ -89,29 +90,16 @@ def _check(k: int) -> None:
         raise CatalographError(f"k must be at least 1 (got {k})")
 
 
-def _shared(
-    queries: np.ndarray,
-    vectors: np.ndarray,
-    columns: np.ndarray,
-    k: int,
-    hidden: sp.csr_matrix | None,
-    fitting: int,
-    cores: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def _shared(listed: Callable[[range, int], Lists], n_users: int, fitting: int, cores: int) -> Lists:
     """A part of the users on each core: where products and lists take turns on all cores, their threads wait for each
     other."""
-    size = -(-len(queries) // cores)
-
-    def part(start: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = slice(start, start + size)
-        own = None if hidden is None else hidden[rows]
-        return _searched(queries[rows], vectors, columns, k, own, fitting // cores, first=start)
-
+    size = -(-n_users // cores)
+    parts = [range(start, min(start + size, n_users)) for start in range(0, n_users, size)]
     with (
         _blas().limit(limits=1, user_api="blas"),
         ThreadPoolExecutor(cores, "search", torch.set_num_threads, (1,)) as threads,
     ):
-        return _joined(list(threads.map(part, range(0, len(queries), size))))
+        return _joined(list(threads.map(lambda part: listed(part, fitting // cores), parts)))
 
 
 @cache
@@ -125,29 +113,28 @@ def _searched(
     columns: np.ndarray,
     k: int,
     hidden: sp.csr_matrix | None,
+    users: range,
     fitting: int,
-    first: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Block by block of at most `fitting` users, in the same memory. columns: the rows of the items; first: that of
-    the first user."""
+) -> Lists:
+    """The lists of some users, block by block of at most `fitting` in the same memory; columns: the rows of items."""
     n_items, step = len(vectors), min(max(fitting, 1), MOST)
-    room = _room(min(step, len(queries)), n_items, k)
+    room = _room(min(step, len(users)), n_items, k)
     found = [(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
-    for start in range(0, len(queries), step):
-        rows = queries[start : start + step]
-        block = room[: len(rows)]
+    for start in users[::step]:
+        rows = slice(start, min(start + step, users.stop))
+        block = room[: rows.stop - start]
         # NumPy's OpenBLAS: torch's MKL takes half as long again on processors that are not Intel's.
-        np.matmul(rows, vectors.T, out=block[:, :n_items])
-        _hide(block, None if hidden is None else hidden[start : start + step])
+        np.matmul(queries[rows], vectors.T, out=block[:, :n_items])
+        _hide(block, None if hidden is None else hidden[rows])
         try:
             found.append(_listed(block, n_items, k))
         except _NaNError as e:
-            raise _NaNError(first + start + e.user, int(columns[e.item])) from None
+            raise _NaNError(start + e.user, int(columns[e.item])) from None
     items, best = _joined(found)
     return np.where(items >= 0, np.append(columns, -1)[items], -1), best
 
 
-def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _joined(parts: Sequence[Lists]) -> Lists:
     items, best = zip(*parts, strict=True)
     return np.concatenate(items), np.concatenate(best)
 
@@ -170,7 +157,7 @@ def _hide(room: np.ndarray, hidden: sp.csr_matrix | None) -> None:
         room[hidden.nonzero()] = -np.inf
 
 
-def _listed(room: np.ndarray, n_items: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _listed(room: np.ndarray, n_items: int, k: int) -> Lists:
     """Select, and fill up with -1."""
     if not n_items:
         return np.full((len(room), k), -1), np.full((len(room), k), -np.inf, np.float32)
@@ -180,7 +167,7 @@ def _listed(room: np.ndarray, n_items: int, k: int) -> tuple[np.ndarray, np.ndar
     return np.pad(items, missing, constant_values=-1), np.pad(best, missing, constant_values=-np.inf)
 
 
-def _best(scores: np.ndarray, k: int, slabs: int) -> tuple[np.ndarray, np.ndarray]:
+def _best(scores: np.ndarray, k: int, slabs: int) -> Lists:
     """Columns int64 [user, k] and their scores. A group is columns j, j + size, j + 2 size …: with the chosen groups in
     order, their members read slab by slab are in column order."""
     table = scores.reshape(len(scores), slabs, scores.shape[1] // slabs)
@@ -204,7 +191,7 @@ def _best(scores: np.ndarray, k: int, slabs: int) -> tuple[np.ndarray, np.ndarra
     return items, best
 
 
-def _selected(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _selected(scores: np.ndarray, k: int) -> Lists:
     """The k best of a row: columns int64 [user, k] and their scores."""
     border = np.partition(scores, -k)[:, -k, None]
     above, tied = scores > border, scores == border

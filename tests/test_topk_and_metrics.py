@@ -67,8 +67,9 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def blas_threads():
-    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+def blas_threads(of=""):
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas" and of in pool["filepath"]]
+    return [pool["num_threads"] for pool in pools]
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -80,14 +81,19 @@ def test_many_queries_in_two_threads_find_the_same_and_leave_the_processs_thread
     expected, scores = top_k(queries @ vectors.T, 5, hidden, allowed)
     threads, met = blas_threads(), []
     multiply = np.matmul
-    monkeypatch.setattr(np, "matmul", lambda *given, **out: (met.append(blas_threads()), multiply(*given, **out))[1])
+
+    def watched(*given, **out):
+        met.append(blas_threads("numpy.libs"))
+        return multiply(*given, **out)
+
+    monkeypatch.setattr(np, "matmul", watched)
     block = 4 * int(allowed.sum()) * 3 * FEWEST  # so each thread has more than one
     with ThreadPoolExecutor(4, "asking", torch.set_num_threads, (2,)) as several:  # must not take each other's limit
         asked = [several.submit(search, queries, vectors, 5, hidden, allowed, block_bytes=block) for _ in range(12)]
     for found, best in (one.result() for one in asked):
         np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(best, scores)
-    assert [1] * len(threads) in met
+    assert [1] in met  # faiss, where it is loaded, has a BLAS whose number is each thread's own
     assert blas_threads() == threads
     queries[users - 2, 0] = np.nan
     item = np.flatnonzero(allowed)[0]
