@@ -413,6 +413,11 @@ class ShopConfig(Section):
         return self.items.file is not None or self.graph is not None
 
     @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The properties and relations that an item's text is made of."""
+        return self.encoder.text or ((self.items.title,) if self.items.title else ())
+
+    @property
     def has_user_table(self) -> bool:
         """Whether a table tells the users; else they are those of the log."""
         return self.users.file is not None or (self.graph is not None and self.interactions.file is None)

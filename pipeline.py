@@ -387,7 +387,7 @@ def encoded(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, encode
 
 
 def _texts(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> list[str] | None:
-    fields = workshop.config.encoder.text or ((catalogue.title,) if catalogue.title else ())
+    fields = workshop.config.text_fields
     return compose(snapshot, catalogue.item_label, fields) if fields else None
 
 

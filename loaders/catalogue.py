@@ -42,7 +42,6 @@ class Catalogue:
 
     item_label: str
     user_label: str
-    title: str | None
     nodes: Mapping[str, pa.Table]
     edges: Mapping[EdgeKey, pa.Table]
     interactions: pa.Table

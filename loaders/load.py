@@ -53,7 +53,6 @@ def load_catalogue(
     return Catalogue(
         config.items.label,
         config.users.label,
-        config.items.title,
         {label: plain_arrow(table) for label, table in nodes.items()},
         {key: plain_arrow(table) for key, table in edges.items()},
         plain_arrow(events.select(name for name in EVENT_COLUMNS if name in events.columns)),

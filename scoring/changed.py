@@ -49,11 +49,6 @@ def events_of(bundle: Bundle) -> pl.DataFrame:
     return frame_of(pa.table({"user": user, "item": item, **told})).with_columns(part=pl.lit("train"))
 
 
-def text_fields(config: ShopConfig) -> tuple[str, ...]:
-    """The properties and relations that an item's text is made of."""
-    return config.encoder.text or ((config.items.title,) if config.items.title else ())
-
-
 def changed(
     bundle: Bundle,
     stored: StoredVectors | None,
@@ -198,8 +193,7 @@ def _text(
     new = np.ones(len(after.ids[label]), bool)
     if bundle.text is None:
         return None, new
-    fields = text_fields(config)
-    parts, earlier = parts_of(after, label, fields), parts_of(before, label, fields)
+    parts, earlier = (parts_of(snapshot, label, config.text_fields) for snapshot in (after, before))
     new[[row for old, row in enumerate(rows.tolist()) if row >= 0 and parts[row] == earlier[old]]] = False
     vectors = _moved_rows(bundle.text, rows, len(new))
     dirty = np.flatnonzero(new)

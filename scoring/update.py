@@ -30,7 +30,7 @@ from ..loaders.changes import Changes, UpsertItem
 from ..loaders.interactions import is_behind
 from . import bundle as bundles
 from . import versions
-from .changed import changed, events_of, text_fields
+from .changed import changed, events_of
 from .encoding import encoder_of
 
 Span = tuple[int, int]  # numbers of events of the service's log: above the first, up to the second
@@ -83,7 +83,7 @@ def _taken(folder: Path, changes: Changes, store_url: str | None, feedback: Span
     if feedback is not None and feedback[0] != loaded.feedback:
         raise ArtifactError(f"{folder}: another process took feedback in meanwhile; run this again for what is left")
     config, url = ShopConfig.model_validate(loaded.config), _store_of(loaded, store_url, folder)
-    if loaded.text is not None and _tells_texts(changes, text_fields(config)):
+    if loaded.text is not None and _tells_texts(changes, config.text_fields):
         import_early()
     with closing(open_store(opened_url(url, folder), adopt=config.store.adopt)) as store:
         _check_together(told, store, folder)

@@ -122,7 +122,7 @@ EDGES = {
     EdgeKey("User", "INTERACTED", "Item"): pa.table({"source": ["u"], "target": ["a"], "count": [1]}),
 }
 EVENTS = pa.table({"user": ["u", "u"], "item": ["a", "c"], "part": ["train"] * 2, "at": [1_000, 2_000]})
-SHOP = Catalogue("Item", "User", None, NODES, EDGES, EVENTS)
+SHOP = Catalogue("Item", "User", NODES, EDGES, EVENTS)
 
 
 def after(*changes):
