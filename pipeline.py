@@ -201,6 +201,8 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         return {"version": place.name, "metrics": bundles.load(place)[0].metrics, "skipped": True}
     if not workshop.config.has_interactions:
         encoded(workshop, *stored(workshop, graph_inputs), workshop.config.encoder)
+        if workshop.config.encoder.finetune.way != "none":
+            workshop.say(f"{'tune':<9} skipped: without interactions no model reads the texts' vectors")
         workshop.say(f"{'train':<9} nothing to learn from: the shop has no interactions; its graph can be asked")
         return {"version": None, "metrics": {}, "skipped": False}
     world = build_world(workshop, graph_inputs)
@@ -432,7 +434,7 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     warm = _warm(workshop, users, items, text, test)
     learn = _learner(workshop, catalogue, snapshot, text)
-    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm)
+    given = Ingredients(config, train, relations, text, learn, workshop.seed, warm, workshop.device)
     if test is not None and config.evaluation.users:
         test = replace(test, users=test.users[: config.evaluation.users])
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
@@ -640,6 +642,7 @@ def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:
         "pool_recall": float(np.mean(recalls)) if recalls else None,
         "rows": [_over_splits(rows) for rows in zip(*(result.rows for result in results), strict=True)],
         "left_out": results[0].left_out,
+        "warnings": [],
     }
 
 

@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from ..config import EncoderSection
 from ..durable import move_in, replace_text
 from ..errors import CatalographError, ConfigError, MissingExtraError
+from ..seeding import seeded
 from .cache import text_digests
 from .drift import forgetting, similarities
 from .pairs import TextPairs
@@ -250,8 +251,7 @@ def _one_run(
     if done.is_file():
         return dict(json.loads(done.read_text(encoding="utf-8")))
     part.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[run.device] if run.device.startswith("cuda") else []):
-        torch.manual_seed(run.seed)
+    with seeded(run.seed, run.device):
         model, _ = _fresh(section, run.device)
         if run.device == "cpu":  # three times as fast there: fused attention's backward pass is slow for short texts
             backbone(model).model.set_attn_implementation("eager")

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..seeding import seeded
 from .transformer import reduced
 
 STEPS, USERS = 240, 512  # users of a step; more steps learn histories by heart
@@ -59,8 +60,7 @@ def taught(
         text: float32 [item, dim] of unit length.
         histories: sparse [user, item], nonzero where a user took an item.
     """
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         teacher = _Teacher(words, text).to(device)
         lessons = _Lessons(histories, np.random.default_rng(seed))
         if not len(lessons.users):

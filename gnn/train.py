@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 from ..config import GnnSection
 from ..errors import CatalographError, ConfigError
 from ..kg.log import InteractionLog
+from ..seeding import seeded
 from . import processes
 from .embed import RelationVectors, Weights
 from .model import START_GATE, RelationalEncoder, graph_for_training, make_encoder
@@ -55,8 +56,7 @@ def train_relational(
         CatalographError: nobody has two items to learn from, or the loss is not finite.
     """
     pairs, ordered = _distinct(log), log.ordered if sequential is None else sequential
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         graph = graph_for_training(data, item, text, exclude)
         encoder = make_encoder(section.model, graph, item, section.dim, section.layers)
         ranker = _Ranker(encoder, graph.to(device), item, section).to(device)  # made on the CPU: one start everywhere

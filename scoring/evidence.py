@@ -75,7 +75,7 @@ class Known:
 class Evidence:
     """All a term family reads. `now` is the cut in days since 1970 (None without times); nothing here lies after it.
 
-    known: of an earlier model, when its weights are to be kept.
+    known: of an earlier model, when its weights are to be kept. device: where near texts are searched.
     """
 
     log: InteractionLog
@@ -85,6 +85,7 @@ class Evidence:
     now: float | None
     gnn: RelationVectors | None = None
     known: Known | None = None
+    device: str = "cpu"
 
     def has(self, families: Iterable[str], otherwise: bool) -> bool:
         """Whether the model has one of these families; `otherwise`, where nothing was fitted before."""

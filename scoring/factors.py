@@ -110,11 +110,11 @@ def low_pass(rows: Rows, *, rank: int = 128, iterations: int = 4, seed: int = 0)
     return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)
 
 
-def text_neighbours(text: np.ndarray, *, keep: int = 100) -> sp.csr_matrix:
+def text_neighbours(text: np.ndarray, *, keep: int = 100, device: str = "cpu") -> sp.csr_matrix:
     """Cosine^NEAR_POWER to the `keep` nearest other items; text float32 [item, dim] of unit length."""
     n_items = len(text)
     itself = sp.eye_array(n_items, format="csr", dtype=np.float32)
-    near, cosine = search(text, text, min(keep, n_items - 1), sp.csr_matrix(itself))
+    near, cosine = search(text, text, min(keep, n_items - 1), sp.csr_matrix(itself), device=device)
     row = np.repeat(np.arange(n_items), near.shape[1])
     values = np.maximum(cosine.ravel(), 0) ** NEAR_POWER
     return sp.csr_matrix((values, (row, near.ravel())), shape=(n_items, n_items))

@@ -190,7 +190,7 @@ def text(evidence: Evidence) -> Iterator[Term]:
 
     def near() -> sp.csr_matrix:
         if known is None or known.near is None or known.new_text is None:
-            return factors.text_neighbours(vectors)
+            return factors.text_neighbours(vectors, device=evidence.device)
         return factors.renewed_neighbours(vectors, known.near, known.new_text)
 
     yield from _spread("text_near", evidence, near, ("uniform", "last"))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..seeding import seeded
 from .boosted import BoostedHead
 from .context import Context
 from .nets import Gated, Linear, Mean, Mlp, Parts
@@ -110,9 +111,16 @@ def _starts(values: np.ndarray) -> range:
 
 
 def fit_head(
-    kind: str, sample: Sample, *, seed: int, epochs: int = 10, batch: int = 128, start: Parts | None = None
+    kind: str,
+    sample: Sample,
+    *,
+    seed: int,
+    epochs: int = 10,
+    batch: int = 128,
+    start: Parts | None = None,
+    device: str = "cpu",
 ) -> Head:
-    """Softmax over each user's pool. AdamW, learning rates falling linearly to 0.
+    """Softmax over each user's pool. AdamW, learning rates falling linearly to 0. The head itself is on the CPU.
 
     start: the network of an earlier head of this kind, whose weights and spreads it goes on from.
 
@@ -123,17 +131,17 @@ def fit_head(
     if kind == ENSEMBLE:
         first = start.parts() if isinstance(start, Mean) else [None] * len(MEMBERS)
         members = [
-            fit_head(name, sample, seed=seed + n, epochs=epochs, batch=batch, start=one)
+            fit_head(name, sample, seed=seed + n, epochs=epochs, batch=batch, start=one, device=device)
             for n, (name, one) in enumerate(zip(MEMBERS, first, strict=True))
         ]
         return Head(kind, Mean([member.net for member in members]).eval())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         net = KINDS[kind](sample.values.shape[-1], sample.context.features.shape[-1])
         if start is None:
             net = _standardised(net, sample)
         else:
             net.load_state_dict(start.state_dict())
+        net.to(device)  # started on the CPU: one start everywhere
         constant = [net.constant]
         network = [p for name, p in net.named_parameters() if name != "constant"]
         groups = [{"params": constant, "lr": CONSTANT_RATE}, {"params": network, "lr": NETWORK_RATE}]
@@ -142,18 +150,19 @@ def fit_head(
         epochs = max(epochs, -(-LEAST // steps_per_epoch))
         steps = epochs * steps_per_epoch
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-        values, features, peak, target = map(
-            torch.from_numpy, (sample.values, sample.context.features, sample.context.peak, sample.target)
-        )
+        inputs = [
+            torch.from_numpy(part)
+            for part in (sample.values, sample.context.features, sample.context.peak, sample.target)
+        ]
         for _ in range(epochs):
-            for rows in torch.randperm(len(target)).split(batch):
-                scores = net.scores(values[rows], features[rows], peak[rows])
-                loss = softmax_loss(scores, target[rows].float())
+            for rows in torch.randperm(len(sample.target)).split(batch):
+                *known, target = (part[rows].to(device) for part in inputs)
+                loss = softmax_loss(net.scores(*known), target.float())
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    return Head(kind, net.eval())
+    return Head(kind, net.cpu().eval())
 
 
 def _standardised(net: Linear | Gated, sample: Sample) -> Linear | Gated:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import LightGCN
 
+from ..seeding import seeded
 from .evidence import Evidence, Histories
 from .profiles import USER
 from .terms import LowRank
@@ -27,8 +28,7 @@ def light_gcn(evidence: Evidence, *, layers: int, seed: int = 0) -> Iterator[Low
     """
     histories, graph = evidence.histories, _adjacency(evidence.histories)
     user, item = torch.from_numpy(histories.user), torch.from_numpy(histories.item)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = LightGCN(histories.n_users + histories.n_items, DIM, layers, normalize=False)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     random = torch.Generator().manual_seed(seed)

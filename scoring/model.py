@@ -51,7 +51,8 @@ class LearnVectors(Protocol):
 class Ingredients:
     """What models are fitted on: the training events, the graph's relations, the text vectors, and a way to R_s.
 
-    warm: the weights of an earlier version, from which learning goes on.
+    warm: the weights of an earlier version, from which learning goes on. device: where heads learn and near texts are
+    searched.
     """
 
     config: ShopConfig
@@ -61,6 +62,7 @@ class Ingredients:
     learn_vectors: LearnVectors
     seed: int
     warm: Warm | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def evidence_at(
     known: Known | None = None,
 ) -> Evidence:
     """The evidence of one cut."""
-    return Evidence(seen, histories_of(seen), given.relations, given.text, now, gnn, known)
+    return Evidence(seen, histories_of(seen), given.relations, given.text, now, gnn, known, given.device)
 
 
 def candidates(given: Ingredients, seen: InteractionLog) -> np.ndarray:
@@ -186,7 +188,7 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     say(f"head {kind}: " + ", ".join(f"{name} {next(iter(found.values())):.4f}" for name, found in validation.items()))
     everybody = Sample.joined([rehearsal.sample, Sample.of(rehearsal.checked, rehearsal.answers)])
     # choices are made: the check users may teach too
-    head = fit_head(kind, everybody, seed=given.seed, **_start(rehearsal.warm, kind))
+    head = fit_head(kind, everybody, seed=given.seed, device=given.device, **_start(rehearsal.warm, kind))
     del everybody
     report = rehearsal.report | {"head": kind, "heads": validation, "validation": validation[kind]}
     report["weights"] = dict(zip(report["terms"], _weights(head, rehearsal.checked), strict=True))
@@ -366,7 +368,7 @@ def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str
     either = ("linear", ENSEMBLE) if rehearsal.warm is None else (rehearsal.warm.head.kind,)
     found = {}
     for kind in either if wanted == "auto" else (wanted,):
-        head = fit_head(kind, rehearsal.sample, seed=given.seed, **_start(rehearsal.warm, kind))
+        head = fit_head(kind, rehearsal.sample, seed=given.seed, device=given.device, **_start(rehearsal.warm, kind))
         measured = rank_metrics(rank_pool(head, rehearsal.checked, k)[1], rehearsal.held_out, k)
         found[kind] = {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}
     return max(found, key=lambda kind: found[kind][f"ndcg@{k}"]), found

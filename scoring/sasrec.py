@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..seeding import seeded
 from .evidence import Evidence, Histories
 from .profiles import USER
 from .terms import LowRank
@@ -27,14 +28,12 @@ def sasrec(evidence: Evidence, *, ahead: int, seed: int = 0) -> Iterator[LowRank
     be hard to beat (Klenitskiy and Vasilev 2023).
     """
     lessons, newest = _windows(evidence.histories), _newest(evidence.histories)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = _Reader(evidence.n_items)
     optimizer, epoch = torch.optim.Adam(model.parameters(), lr=RATE), 0
     while True:
         epoch += 1
-        with torch.random.fork_rng(devices=[]):  # dropout draws from the generator everybody shares
-            torch.manual_seed(seed + epoch)
+        with seeded(seed + epoch):
             _epoch(model, optimizer, lessons, ahead)
         yield LowRank("SASRec", USER, _queries(model, newest), model.items.weight[:-1].detach().numpy().copy())
 

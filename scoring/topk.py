@@ -25,6 +25,8 @@ FEWEST = 128  # queries that are worth a thread, and of a block: fewer read all 
 MOST = 512  # queries of a block: more make the product no faster
 
 Lists = tuple[np.ndarray, np.ndarray]  # items int64 [user, k] and scores float32 [user, k]
+Block = Callable[[np.ndarray, sp.csr_matrix | None], Lists]  # queries and what is hidden from them -> lists
+Lister = Callable[[np.ndarray, int, int], Block]  # vectors, k, and how many queries a block has at most
 
 _alone = Lock()  # BLAS's threads are the process's: a limit set within another's would restore that one, for good
 
@@ -54,7 +56,7 @@ def top_k(scores: np.ndarray, k: int, hidden: sp.csr_matrix | None = None, allow
     if allowed is not None:
         room[:, :n_items][:, ~allowed] = -np.inf
     _hide(room, hidden)
-    return _listed(room, n_items, k)
+    return _filled(*_listed(room, n_items, k), k)
 
 
 def search(
@@ -65,18 +67,23 @@ def search(
     allowed: np.ndarray | None = None,
     *,
     block_bytes: int = BLOCK_BYTES,
+    device: str = "cpu",
 ) -> Lists:
     """:func:`top_k` of queries float32 [user, d] times vectors float32 [item, d], at most `block_bytes` of it at once.
 
-    Items that are not allowed are not multiplied at all.
+    Items that are not allowed are not multiplied at all. device: where torch multiplies and selects, "cuda" for one.
     """
     _check(k)
     columns = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
     if allowed is not None:
         vectors, hidden = vectors[columns], None if hidden is None else sp.csr_matrix(hidden[:, columns])
     fitting = block_bytes // max(4 * len(columns), 1)  # users whose scores may be held at once
+    if device != "cpu":
+        return _searched(
+            partial(_on_device, device), queries, vectors, columns, k, hidden, range(len(queries)), fitting
+        )
     cores = min(torch.get_num_threads(), len(queries) // FEWEST, fitting // FEWEST)
-    listed = partial(_searched, queries, vectors, columns, k, hidden)
+    listed = partial(_searched, _on_host, queries, vectors, columns, k, hidden)
     if cores > 1 and _alone.acquire(blocking=False):
         try:
             return _shared(listed, len(queries), fitting, cores)
@@ -108,6 +115,7 @@ def _blas() -> ThreadpoolController:
 
 
 def _searched(
+    lister: Lister,
     queries: np.ndarray,
     vectors: np.ndarray,
     columns: np.ndarray,
@@ -116,22 +124,55 @@ def _searched(
     users: range,
     fitting: int,
 ) -> Lists:
-    """The lists of some users, block by block of at most `fitting` in the same memory; columns: the rows of items."""
-    n_items, step = len(vectors), min(max(fitting, 1), MOST)
-    room = _room(min(step, len(users)), n_items, k)
+    """The lists of some users, block by block of at most `fitting`; columns: the rows of items."""
+    step = min(max(fitting, 1), MOST)
+    listed = lister(vectors, k, min(step, len(users)))
     found = [(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
     for start in users[::step]:
         rows = slice(start, min(start + step, users.stop))
-        block = room[: rows.stop - start]
-        # NumPy's OpenBLAS: torch's MKL takes half as long again on processors that are not Intel's.
-        np.matmul(queries[rows], vectors.T, out=block[:, :n_items])
-        _hide(block, None if hidden is None else hidden[rows])
         try:
-            found.append(_listed(block, n_items, k))
+            found.append(_filled(*listed(queries[rows], None if hidden is None else hidden[rows]), k))
         except _NaNError as e:
             raise _NaNError(start + e.user, int(columns[e.item])) from None
     items, best = _joined(found)
     return np.where(items >= 0, np.append(columns, -1)[items], -1), best
+
+
+def _on_host(vectors: np.ndarray, k: int, most: int) -> Block:
+    """Lists of blocks of at most `most` users, all in the same memory."""
+    n_items = len(vectors)
+    room = _room(most, n_items, k)
+
+    def listed(queries: np.ndarray, hidden: sp.csr_matrix | None) -> Lists:
+        block = room[: len(queries)]
+        # NumPy's OpenBLAS: torch's MKL takes half as long again on processors that are not Intel's.
+        np.matmul(queries, vectors.T, out=block[:, :n_items])
+        _hide(block, hidden)
+        return _listed(block, n_items, k)
+
+    return listed
+
+
+def _on_device(device: str, vectors: np.ndarray, k: int, most: int) -> Block:
+    """The same where torch computes: a GPU reads a row faster than a grouping of it would pay."""
+    right = torch.from_numpy(vectors).to(device).T
+    k = min(k, len(vectors))
+
+    def listed(queries: np.ndarray, hidden: sp.csr_matrix | None) -> Lists:
+        scores = torch.from_numpy(queries).to(device) @ right
+        if hidden is not None:
+            scores[tuple(torch.from_numpy(rows).to(device, torch.int64) for rows in hidden.nonzero())] = -torch.inf
+        wrong = scores.isnan().nonzero()
+        if len(wrong):
+            raise _NaNError(*wrong[0].tolist())
+        border = scores.topk(k).values.amin(1, keepdim=True) if k else scores
+        above, tied = scores > border, scores == border
+        room = k - above.sum(1, keepdim=True)
+        taken = (above | (tied & (tied.cumsum(1, dtype=torch.int32) <= room))).nonzero()[:, 1].view(len(scores), k)
+        best, order = scores.gather(1, taken).sort(dim=1, descending=True, stable=True)
+        return taken.gather(1, order).cpu().numpy(), best.cpu().numpy()
+
+    return listed
 
 
 def _joined(parts: Sequence[Lists]) -> Lists:
@@ -158,10 +199,13 @@ def _hide(room: np.ndarray, hidden: sp.csr_matrix | None) -> None:
 
 
 def _listed(room: np.ndarray, n_items: int, k: int) -> Lists:
-    """Select, and fill up with -1."""
     if not n_items:
-        return np.full((len(room), k), -1), np.full((len(room), k), -np.inf, np.float32)
-    items, best = _best(room, min(k, n_items), _slabs(n_items, k))
+        return np.empty((len(room), 0), np.int64), np.empty((len(room), 0), np.float32)
+    return _best(room, min(k, n_items), _slabs(n_items, k))
+
+
+def _filled(items: np.ndarray, best: np.ndarray, k: int) -> Lists:
+    """What nobody may see is no item, and missing places are filled up with -1."""
     items[best == -np.inf] = -1
     missing = ((0, 0), (0, k - items.shape[1]))
     return np.pad(items, missing, constant_values=-1), np.pad(best, missing, constant_values=-np.inf)

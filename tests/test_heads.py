@@ -214,3 +214,11 @@ def test_thirty_users_are_enough_for_one_plain_signal():
         return sample_of(values, np.zeros((users, 30, 1)), quality >= np.sort(quality, axis=1)[:, -3:-2])
 
     assert hits(fit_head("linear", draw(30), seed=0), draw(300)) > 0.6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_head_learned_on_a_gpu_comes_back_and_knows_as_much():
+    fit, check = planted(400), planted(300, seed=1)
+    head = fit_head("gated", fit, seed=0, epochs=60, device="cuda")
+    assert all(parameter.device.type == "cpu" for parameter in head.net.parameters())
+    assert hits(head, check) > 0.8

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 RANK = {
     "errors": 0,
     "durable": 1,
+    "seeding": 1,
     "config": 1,
     "loaders": 2,
     "kg": 3,

@@ -47,13 +47,19 @@ def test_long_rows_go_by_groups_to_the_same_list(users, items, k, seed):
     np.testing.assert_array_equal(found, reference(scores, k, hidden, allowed))
 
 
+# "cpu:0" is what torch calls the CPU when it is to compute as on a GPU: the search's other way, without one.
+DEVICES = ("cpu", "cpu:0", *(["cuda"] if torch.cuda.is_available() else []))
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @given(st.integers(0, 9), st.integers(1, 300), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_searching_vectors_is_the_list_of_their_products(users, items, k, seed):
+def test_searching_vectors_is_the_list_of_their_products(device, users, items, k, seed):
     random = np.random.default_rng(seed)
     queries = random.integers(-2, 3, (users, 4)).astype(np.float32)
     vectors = random.integers(-2, 3, (items, 4)).astype(np.float32)
     hidden, allowed = random.random((users, items)) < 0.3, random.random(items) < 0.5
-    found, best = search(queries, vectors, k, sp.csr_matrix(hidden), allowed, block_bytes=4 * items * 2)
+    block = 4 * items * 2
+    found, best = search(queries, vectors, k, sp.csr_matrix(hidden), allowed, block_bytes=block, device=device)
     expected, scores = top_k(queries @ vectors.T, k, sp.csr_matrix(hidden), allowed)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(best, scores)
@@ -111,6 +117,14 @@ def test_scores_are_left_as_they_were():
 def test_a_nan_is_refused_with_its_place():
     with pytest.raises(CatalographError, match="user row 1 for item row 2 is NaN"):
         top_k(np.array([[1, 2, 3], [1, 2, np.nan]], np.float32), 2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_nan_in_a_later_block_and_behind_a_filter_is_found(device):
+    queries, vectors = np.ones((3, 1), np.float32), np.ones((4, 1), np.float32)
+    queries[2] = np.nan
+    with pytest.raises(CatalographError, match="user row 2 for item row 1 is NaN"):
+        search(queries, vectors, 2, allowed=np.array([False, True, True, False]), block_bytes=8, device=device)
 
 
 def test_infinite_scores_are_scores():
