@@ -49,6 +49,9 @@ Like = Annotated[
 Cap = Annotated[
     list[str] | None, typer.Option("--cap", help="brand=2: at most two items of a brand; may be given again.")
 ]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", help="An item id or title to leave out; may be given again.")
+]
 
 
 def _check_place(target: Path) -> None:
@@ -252,6 +255,7 @@ def recommend(
     where: Where = None,
     diversify: Diversify = 0.0,
     cap: Cap = None,
+    exclude: Exclude = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: terms, history items, a graph path.")] = False,
     everyone: Annotated[
         Path | None, typer.Option("--all", metavar="DIR", help="Every user's list, as Parquet files in this folder.")
@@ -269,7 +273,7 @@ def recommend(
     Without any of them, what most people took lately.
     """
     if everyone is not None:
-        if user or history or like or where or diversify or cap or explain or store or as_json:
+        if user or history or like or where or diversify or cap or exclude or explain or store or as_json:
             raise ConfigError("--all goes with -k, --shards and --processes alone; leave the others out")
         _write_everyone(shop, out, everyone, k, shards, processes)
         return
@@ -281,6 +285,7 @@ def recommend(
     made = _recommender(shop, out, store)
     ids, features = _newcomer(history, like, made)
     shape: dict[str, Any] = {"k": k, "where": where, "diversify": diversify, "cap": _caps(cap)}
+    shape["exclude"] = [made.item(text) for text in exclude or []]
     if user is not None:
         found = made.recommend([user], **shape)[0]
     else:
@@ -347,6 +352,7 @@ def similar(
     where: Where = None,
     diversify: Diversify = 0.0,
     cap: Cap = None,
+    exclude: Exclude = None,
     store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
@@ -354,7 +360,8 @@ def similar(
     """Items the model puts next to one."""
     made = _recommender(shop, out, store)
     item = made.item(item)
-    found = made.similar(item, k, where, diversify=diversify, cap=_caps(cap))
+    gone = [made.item(text) for text in exclude or []]
+    found = made.similar(item, k, where, diversify=diversify, cap=_caps(cap), exclude=gone)
     if as_json:
         typer.echo(json.dumps({"item": item, "items": [{"item": r.item, "score": r.score} for r in found]}))
         return

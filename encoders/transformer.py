@@ -117,8 +117,8 @@ def encode_with(model: SentenceTransformer, section: EncoderSection, texts: Sequ
     rows = sorted({text for text in texts if text.strip()}, key=lambda text: (len(text), text))
     with reduced("cpu") if section.precision == "reduced" else nullcontext():
         found = dict(zip(rows, vectors_of(model, rows, section.batch_size), strict=True)) if rows else {}
-    dim = next((len(vector) for vector in found.values()), 1)
-    return np.stack([found.get(text, np.zeros(dim, np.float32)) for text in texts])
+    nothing = np.zeros(model.get_embedding_dimension() or 1, np.float32)
+    return np.stack([found.get(text, nothing) for text in texts])
 
 
 def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 
 from ..config import RelationSection
-from ..encoders.node_text import clean
 from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..kg.snapshot import IdMap
 from .cold import NewItems, cold_terms
@@ -41,7 +40,7 @@ def parts_of(items: Sequence[NewItem]) -> tuple[list[Attributes], list[str]]:
         plain = isinstance(lists, Mapping) and not any(isinstance(ids, str) for ids in lists.values())
         if not plain or not isinstance(item.get("text", ""), str):
             raise ConfigError("a new item's text is a string, and attributes are relation -> ids, a list of them")
-    return [item.get("attributes", {}) for item in items], [clean(item.get("text", "")) for item in items]
+    return [item.get("attributes", {}) for item in items], [item.get("text", "") for item in items]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..config import EncoderSection, RelationSection
+from ..encoders.node_text import clean
 from ..encoders.transformer import encode_with, load_model
 from ..encoders.weights import resolve
 from ..errors import ConfigError, UnknownIdError, did_you_mean
@@ -105,6 +106,7 @@ class Recommender:
         *,
         diversify: float = 0.0,
         cap: Mapping[str, int] | None = None,
+        exclude: Iterable[str] = (),
     ) -> list[list[Recommended]]:
         """Per user the k best items they do not have yet.
 
@@ -114,13 +116,15 @@ class Recommender:
             diversify: 0 to 1; how much an item loses for being like the ones listed before it (:mod:`.diverse`). Lists
                 are then no longer in the order of their scores.
             cap: property or relation -> at most so many items of one value, like {"brand": 2}.
+            exclude: item ids that this list is not to have, such as what lies in the cart; left out inside the search
+                like the filter. An id the shop does not have leaves nothing out.
 
         Raises:
             UnknownIdError: a user nobody knows; `recommend_for(history=…)` serves those.
             ConfigError: `where` does not parse or names an unknown property; k is above the pool the head ranks.
         """
         rows = self._rows(self._users, users)
-        return self._lists(self._scorable, rows, self._wish(k, where, diversify, cap))
+        return self._lists(self._scorable, rows, self._wish(k, where, diversify, cap, exclude))
 
     def recommend_for(
         self,
@@ -131,6 +135,7 @@ class Recommender:
         features: Attributes | None = None,
         diversify: float = 0.0,
         cap: Mapping[str, int] | None = None,
+        exclude: Iterable[str] = (),
     ) -> list[Recommended]:
         """The k best items for somebody never seen; :meth:`recommend` tells the other arguments.
 
@@ -141,7 +146,7 @@ class Recommender:
             history: item ids, oldest first.
             features: what they like, relation -> ids: {"IN_CATEGORY": ["Mugs"]}. A value counts like one item.
         """
-        wish = self._wish(k, where, diversify, cap)
+        wish = self._wish(k, where, diversify, cap, exclude)
         if not history and not any((features or {}).values()):
             return self._popular(wish)
         return self._lists(self._newcomer(history, features), np.zeros(1, np.int64), wish)[0]
@@ -209,9 +214,10 @@ class Recommender:
         *,
         diversify: float = 0.0,
         cap: Mapping[str, int] | None = None,
+        exclude: Iterable[str] = (),
     ) -> list[Recommended]:
         """The k items the model puts next to one: the list of somebody who has only it."""
-        return self.recommend_for([item], k, where, diversify=diversify, cap=cap)
+        return self.recommend_for([item], k, where, diversify=diversify, cap=cap, exclude=exclude)
 
     def similar_lists(self, k: int = 20) -> pa.Table:
         """:meth:`similar` of every item at once: `source`, `target`, `score` (float64), `rank` (int64, 1 is the best).
@@ -266,7 +272,7 @@ class Recommender:
             ArtifactError: the encoder is not the one this version was fitted with.
         """
         with self._encoding:  # tokenizers serve one thread at a time
-            return encode_with(*self._encoder, texts)
+            return encode_with(*self._encoder, [clean(text) for text in texts])
 
     @cached_property
     def _encoder(self) -> tuple[SentenceTransformer, EncoderSection]:
@@ -414,14 +420,25 @@ class Recommender:
         )
         return self.model.scorable_for(pairs, None if now is None else 0.0)
 
-    def _wish(self, k: int, where: str | None, diversify: float, cap: Mapping[str, int] | None) -> Wish:
+    def _wish(
+        self, k: int, where: str | None, diversify: float, cap: Mapping[str, int] | None, exclude: Iterable[str]
+    ) -> Wish:
         if not 0 <= diversify <= 1:
             raise ConfigError(f"diversify is {diversify:g}; it goes from 0 (by score alone) to 1")
         alike = self._alike if diversify else None  # large, and of no use to a list by score alone
         if diversify and alike is None:
             raise ConfigError(f"diversify: {self.bundle.shop} has neither texts nor a GNN to tell how alike items are")
         caps = [self._cap(name, most) for name, most in (cap or {}).items()]
-        return Wish(k, None if where is None else self._where(where), diversify, alike, caps)
+        return Wish(k, self._only(where, exclude), diversify, alike, caps)
+
+    def _only(self, where: str | None, exclude: Iterable[str]) -> np.ndarray | None:
+        """bool [item], what a filter and exclusions leave; None where they leave everything."""
+        gone = [id_ for id_ in exclude if id_ in self._items]
+        if where is None and not gone:
+            return None
+        only = np.ones(len(self._items), bool) if where is None else self._where(where).copy()
+        only[self._items.rows(gone)] = False
+        return only
 
     def _cap(self, name: str, most: int) -> tuple[Values, int]:
         if name not in self._columns:

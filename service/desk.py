@@ -16,20 +16,28 @@ from .shelf import Edition
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What lists are to be like."""
+
+    where: str | None
+    diversify: float
+    cap: tuple[tuple[str, int], ...]
+    exclude: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Wanted:
     """Lists somebody waits for."""
 
     edition: Edition
     users: tuple[str, ...]
     k: int
-    where: str | None
-    diversify: float
-    cap: tuple[tuple[str, int], ...]
+    wish: Wish
 
     @property
-    def company(self) -> tuple[int, str | None, float, tuple[tuple[str, int], ...]]:
+    def company(self) -> tuple[int, Wish]:
         """What requests of one call have in common."""
-        return id(self.edition), self.where, self.diversify, self.cap
+        return id(self.edition), self.wish
 
 
 Listing = list[list[Recommended]]
@@ -52,10 +60,12 @@ def recommend(wanted: Sequence[Wanted]) -> list[Listing | Exception]:
 
 
 def _together(wanted: Sequence[Wanted]) -> Sequence[Listing | Exception]:
-    first, k = wanted[0], max(one.k for one in wanted)
+    edition, wish, k = wanted[0].edition, wanted[0].wish, max(one.k for one in wanted)
     users = list(dict.fromkeys(user for one in wanted for user in one.users))
     try:
-        found = first.edition.model.recommend(users, k, first.where, diversify=first.diversify, cap=dict(first.cap))
+        found = edition.model.recommend(
+            users, k, wish.where, diversify=wish.diversify, cap=dict(wish.cap), exclude=wish.exclude
+        )
         lists = dict(zip(users, found, strict=True))
     except Exception as e:  # the filter they share, or our own fault: each of them is told
         return [e] * len(wanted)
@@ -129,6 +139,7 @@ def _path(edition: Edition, path: Path) -> wire.Path:
         sentence=path.sentence,
         score=path.score,
         nodes=[edition.model.title(node.id) if node.label == label else node.id for node in path.nodes],
+        triples=list(path.triples),
         steps=steps,
         cypher=path.cypher,
         parameters=path.parameters,

@@ -56,6 +56,7 @@ class _Listing(Asked):
     where: Where = None
     diversify: Diversify = 0.0
     cap: Cap = {}
+    exclude: MaybeIds = Field([], description="Items that these lists are not to have, such as what lies in the cart.")
     terms: bool = Field(False, description="Each term's part of every score; they add up to it.")
 
 
@@ -243,15 +244,16 @@ class Step(BaseModel):
 class Path(BaseModel):
     """A way through the graph from the user, or from a history item of somebody never seen, to the item.
 
-    because: the history item it leads over. nodes: ids from one end to the other; an item's is its title. score: what
-    the terms that walk this way add for that history item. cypher: answers the path's edges, one a row, when run on
-    the shop's graph with `parameters`.
+    because: the history item it leads over. nodes: ids from one end to the other; an item's is its title. triples: the
+    edges as the graph has them, by ids. score: what the terms that walk this way add for that history item. cypher:
+    answers the path's edges, one a row, when run on the shop's graph with `parameters`.
     """
 
     because: str
     sentence: str
     score: float
     nodes: list[str]
+    triples: list[tuple[str, str, str]]
     steps: list[Step]
     cypher: str
     parameters: dict[str, str]

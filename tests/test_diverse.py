@@ -102,6 +102,19 @@ def test_a_capped_list_is_the_best_that_keeps_the_cap(shop):
     assert capped == expected
 
 
+def test_what_is_excluded_leaves_its_place_to_the_next(shop):
+    everything = [item.item for item in shop.recommend(["u07"], k=8)[0]]
+    gone = [everything[0], everything[3], "an item of tomorrow"]
+    assert [item.item for item in shop.recommend(["u07"], k=6, exclude=gone)[0]] == [
+        item for item in everything if item not in gone
+    ]
+    history = [item.item for item in shop.recommend_for(["i02"], k=5)]
+    assert [item.item for item in shop.recommend_for(["i02"], k=4, exclude=history[:1])] == history[1:]
+    assert [item.item for item in shop.similar("i02", k=4, exclude=history[:1])] == history[1:]
+    lately = [item.item for item in shop.recommend_for(k=3)]
+    assert [item.item for item in shop.recommend_for(k=2, exclude=lately[:1])] == lately[1:]
+
+
 def test_a_diverse_list_begins_with_the_best_and_is_less_alike(shop):
     plain, varied = (shop.recommend(["u07"], k=6, diversify=d)[0] for d in (0.0, 0.8))
     assert varied[0] == plain[0]

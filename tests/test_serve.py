@@ -109,7 +109,8 @@ def test_the_other_questions_answer_as_python_does(service, shop):
 
 
 def test_wishes_tastes_and_new_items_answer_as_python_does(service, shop):
-    wish = {"k": 6, "diversify": 0.4, "cap": {"IN_CATEGORY": 2}}
+    first = shop.recommend(["u02"], 1)[0][0].item
+    wish = {"k": 6, "diversify": 0.4, "cap": {"IN_CATEGORY": 2}, "exclude": [first, "an item of tomorrow"]}
     taste = {"IN_CATEGORY": ["Shop > Toys"]}
 
     def items(path, body):
@@ -236,17 +237,20 @@ def test_concurrent_questions_share_calls_and_get_their_own_answers(service, sho
         return original(self, users, k, where, **wishes)
 
     monkeypatch.setattr(Recommender, "recommend", counted)
-    asked = [(f"u{n:02}", 3 + n % 5, ["price < 12", None][n % 2]) for n in range(24)]
+    asked = [(f"u{n:02}", 3 + n % 5, ["price < 12", None][n % 2], [f"i{n % 3:02}"]) for n in range(24)]
     bad = {"users": ["u01"], "where": "price <"}
     with concurrent.futures.ThreadPoolExecutor(25) as threads:
         wrong = threads.submit(service.post, "/recommend", json=bad)
         answers = list(
-            threads.map(lambda a: service.post("/recommend", json={"users": [a[0]], "k": a[1], "where": a[2]}), asked)
+            threads.map(
+                lambda a: service.post("/recommend", json={"users": [a[0]], "k": a[1], "where": a[2], "exclude": a[3]}),
+                asked,
+            )
         )
     assert wrong.result().status_code == 422
-    for (user, k, where), answer in zip(asked, answers, strict=True):
+    for (user, k, where, gone), answer in zip(asked, answers, strict=True):
         items = [place["item"] for place in answer.json()["lists"][0]["items"]]
-        assert items == [r.item for r in original(shop, [user], k, where)[0]]
+        assert items == [r.item for r in original(shop, [user], k, where, exclude=gone)[0]]
     assert len(calls) < 20
     assert max(calls) > 3
 
