@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 from torch.utils.data import RandomSampler
 from torch.utils.tensorboard import SummaryWriter
-from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from ..config import FinetuneSection
@@ -65,7 +65,7 @@ def train(
     for callback in (PrinterCallback, ProgressCallback):  # they write to stdout
         trainer.remove_callback(callback)
     trainer.add_callback(_Bookkeeping(model, section))
-    trainer.add_callback(EarlyStoppingCallback(section.patience))
+    trainer.add_callback(_Patience(section.patience))
     trainer.add_callback(TensorBoardCallback(SummaryWriter(str(logs))))
     bar = _Bar()
     if progress:
@@ -75,7 +75,11 @@ def train(
         trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     finally:
         bar.stop()
-    history = trainer.state.log_history
+    return _measured(trainer.state.log_history)
+
+
+def _measured(history: Sequence[Mapping[str, float]]) -> list[float]:
+    """The values of the check in a trainer's log, in order."""
     return [float(entry[f"eval_{METRIC}"]) for entry in history if f"eval_{METRIC}" in entry]
 
 
@@ -223,6 +227,23 @@ class _Bookkeeping(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+class _Patience(TrainerCallback):
+    """Ends a run when so many checks in a row were no better than the best before them.
+
+    It counts in the log that checkpoints hold, so a killed run ends where it would have; transformers' own callback
+    begins to count anew.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        values = _measured(state.log_history)
+        control.should_training_stop = bool(values) and len(values) - 1 - int(np.argmax(values)) >= self.patience
+
+    on_evaluate = on_train_begin
 
 
 class _Bar(TrainerCallback):

@@ -15,7 +15,9 @@ import scipy.sparse as sp
 
 from ..config import ShopConfig
 from ..encoders import pairs as teach
+from ..encoders.cache import text_digests
 from ..encoders.finetune import Check, Lessons
+from ..encoders.node_text import clean
 from ..encoders.teacher import Tastes
 from ..kg.log import InteractionLog
 from ..kg.snapshot import Snapshot
@@ -39,7 +41,9 @@ def lessons_of(
     config: ShopConfig,
     seed: int,
 ) -> tuple[Lessons, Check]:
-    """Pairs from the events before the folds, and a check on the oldest fold.
+    """Pairs from the events before the folds, and a check on the oldest fold; where nobody is in it, on noised texts.
+
+    Purchases of a shop with labels teach nothing: trees learn there from all its pairs, each as if it were unknown.
 
     texts: of the items, in row order. encoded: gives their unit vectors float32 [item, dim] by the encoder before it is
     tuned; asked only for tastes and hard negatives. log: training.
@@ -48,6 +52,8 @@ def lessons_of(
     folds = training_folds(log, config.split, config.model.folds)
     known = before_folds(log, config.split, config.model.folds)
     most, kinds = settings.steps * settings.batch_size, set(settings.learn_from)
+    if config.interactions.label is not None:
+        kinds -= {"tastes", "users", "baskets"}
     table, found = list(texts), {}
     tastes = Tastes(histories_of(known).matrix(), encoded) if "tastes" in kinds and len(known) else None
     if "users" in kinds:
@@ -55,16 +61,17 @@ def lessons_of(
     if "baskets" in kinds:
         found["baskets"] = teach.of_baskets(known, most=most, seed=seed)
     if "attributes" in kinds:
-        unused = catalogue.derived | {name for name, relation in config.relations.items() if not relation.use}
-        names, pairs = teach.of_attributes(snapshot, label, frozenset(unused), len(table))
-        table, found["attributes"] = table + names, pairs.drawn(most, seed)
+        kept_out = {name for name, relation in config.relations.items() if relation.leaks or not relation.use}
+        names, pairs = teach.of_attributes(snapshot, label, frozenset(catalogue.derived | kept_out), len(table))
+        table, found["attributes"] = table + [clean(name) for name in names], pairs.drawn(most, seed)
     if "queries" in kinds and catalogue.searches is not None:
         asked = catalogue.searches
         if folds and folds[-1].now is not None and "at" in asked.column_names:
             asked = asked.filter(asked["at"].to_numpy() < folds[-1].now * DAY_MS)
         rows = snapshot.ids[label].rows(asked["item"].to_pylist())
         judged = asked["relevance"].to_numpy() if "relevance" in asked.column_names else None
-        names, pairs = teach.of_queries(asked["query"].to_pylist(), rows, len(table), judged)
+        queries = [clean(query) for query in asked["query"].to_pylist()]
+        names, pairs = teach.of_queries(queries, rows, len(table), judged)
         table, found["queries"] = table + names, pairs.drawn(most, seed)
     learned = len(known) if tastes is not None else sum(map(len, found.values()))
     if "text" in kinds or learned < len(texts):  # too little happened here yet
@@ -80,15 +87,29 @@ def lessons_of(
             if kind in ("users", "baskets")
         }
     found = {kind: pairs for kind, pairs in found.items() if len(pairs)}
-    return Lessons(table, found, negatives, tastes), _check(texts, known, folds[-1] if folds else None)
+    users = np.empty(0, np.int64) if not folds else folds[-1].users[np.isin(folds[-1].users, known.user)]
+    check = _check_on_users(texts, known, folds[-1], users) if len(users) else _check_on_texts(texts, seed)
+    return Lessons(table, found, negatives, tastes), check
 
 
-def _check(texts: Sequence[str], known: InteractionLog, fold: Fold | None) -> Check:
-    """NDCG@10 of profile · M(s) for users of `fold`, their history being what is `known` before all folds."""
-    histories = histories_of(known)
-    if fold is None:
-        return Check((), lambda _: 0.0, "")
-    users = np.sort(fold.users[np.isin(fold.users, histories.user)][:CHECK_USERS])
+def _check_on_texts(texts: Sequence[str], seed: int) -> Check:
+    """NDCG@10 of texts with words lost and letters slipped that look for what they were."""
+    told = np.flatnonzero([bool(text.strip()) for text in texts])
+    some = np.random.default_rng(seed).permutation(told)[:CHECK_ITEMS]
+    whole, asked = [texts[row] for row in some.tolist()], np.arange(min(len(some), CHECK_USERS))
+    spoilt = teach.noised(whole[: len(asked)], seed=seed + 1)  # other noise than the lessons'
+    wanted = sp.csr_matrix((np.ones(len(asked), np.float32), (asked, asked)), shape=(len(asked), len(whole)))
+
+    def score(vectors: np.ndarray) -> float:
+        items, _ = search(vectors[: len(asked)], vectors[len(asked) :], 10)
+        return float(rank_metrics(items, wanted, 10).ndcg.mean()) if len(asked) else 0.0
+
+    return Check([*spoilt, *whole], score, hashlib.sha256(text_digests([*spoilt, *whole]).tobytes()).hexdigest())
+
+
+def _check_on_users(texts: Sequence[str], known: InteractionLog, fold: Fold, users: np.ndarray) -> Check:
+    """NDCG@10 of profile · M(s) for `users` of `fold`, their history being what is `known` before all folds."""
+    histories, users = histories_of(known), np.sort(users[:CHECK_USERS])
     profiles, held_out = profiles_of(histories)["uniform"][users], fold.held_out[users]
     own, some = histories.matrix()[users], np.arange(len(texts))
     if len(texts) > CHECK_ITEMS:
@@ -99,7 +120,7 @@ def _check(texts: Sequence[str], known: InteractionLog, fold: Fold | None) -> Ch
 
     def score(vectors: np.ndarray) -> float:
         items, _ = search(np.asarray(profiles @ vectors, np.float32), vectors, 10, hidden=own)
-        return float(rank_metrics(items, held_out, 10).ndcg.mean()) if len(users) else 0.0
+        return float(rank_metrics(items, held_out, 10).ndcg.mean())
 
     parts = (users, some, profiles.indptr, profiles.indices, held_out.indptr, held_out.indices)
     digest = hashlib.sha256(b"|".join(np.ascontiguousarray(part, np.int64).tobytes() for part in parts)).hexdigest()

@@ -493,6 +493,35 @@ def test_killed_it_resumes_to_the_same_weights(planted, tmp_path, way, after):
     assert not torn.exists()
 
 
+def test_patience_ends_a_run_at_the_best_check_and_so_does_a_run_that_was_killed_after_it(planted, tmp_path):
+    folder, texts, group = planted
+    section = section_of(folder, steps=60, checks=6, patience=2)
+    columns = planted_lessons(texts, group, np.ones(ITEMS, bool)).columns(100, 0)
+    values, met = iter([0.5, 0.6, 0.4, 0.3]), []
+
+    def trained():
+        model, _ = finetune._fresh(section, "cpu")
+
+        def check():
+            met.append(vectors(model))
+            return next(values)
+
+        place, quiet = {"folder": tmp_path, "logs": tmp_path / "logs"}, {"seed": 0, "progress": False}
+        reached = training.train(model, columns, None, section.finetune, check=check, device="cpu", **place, **quiet)
+        return reached, vectors(model)
+
+    def vectors(model):
+        return model.eval().encode(texts)
+
+    reached, after = trained()
+    assert reached == [0.5, 0.6, 0.4, 0.3]
+    np.testing.assert_allclose(after, met[1], atol=1e-6)
+    assert np.abs(after - met[3]).max() > 1e-3
+    again, same = trained()  # from the last checkpoint: its log says that it is over
+    assert again == reached
+    np.testing.assert_allclose(same, after, atol=1e-6)
+
+
 def test_adalora_keeps_its_sums_in_a_checkpoint(planted):
     section = section_of(planted[0], way="adalora", rank=2, steps=10)
     one, other = (finetune._fresh(section, "cpu")[0] for _ in range(2))
@@ -609,6 +638,65 @@ def test_events_the_folds_hold_out_teach_nothing(tuned_shop, tmp_path, monkeypat
     build_world(open_workshop(toml, out=tmp_path / "build", store="memory:"))
     assert seen[0][0] == seen[1][0]
     assert seen[0][1] != seen[1][1]
+
+
+@pytest.fixture
+def lessons_for(tmp_path, monkeypatch):
+    """A call that gives what the encoder of a shop.toml would be taught, and its check; nothing is tuned."""
+    seen = []
+
+    def noted(lessons, section, check, **_):
+        seen.append((lessons, check))
+        return Path(section.model)
+
+    def call(toml):
+        monkeypatch.setattr("catalograph.pipeline.tune", noted)
+        build_world(open_workshop(toml, out=tmp_path / "build", store="memory:", device="cpu"))
+        return seen[-1]
+
+    return call
+
+
+def test_yeses_of_labelled_pairs_teach_nothing(tuned_shop, tmp_path, lessons_for):
+    """Trees are fitted on all of them, each pair as if it were unknown."""
+    text = tuned_shop.read_text().replace('quantity = "quantity"', 'quantity = "quantity"\nlabel = "liked"')
+    text = text.replace("[baskets]\n", "").replace('head = "linear"\n', "")
+    toml = make_shop(tmp_path / "shop", toml=text)
+    first, *rows = (toml.parent / "sales.csv").read_text().splitlines()
+    (toml.parent / "sales.csv").write_text("\n".join([f"{first},liked", *(f"{row},1" for row in rows)]) + "\n")
+    lessons, _ = lessons_for(toml)
+    assert lessons.tastes is None
+    assert list(lessons.pairs) == ["text"]
+
+
+def test_relations_that_leak_teach_nothing_and_searches_are_cleaned(tuned_shop, tmp_path, lessons_for):
+    text = tuned_shop.read_text().replace("steps = 20", 'learn_from = ["attributes", "queries"], steps = 20')
+    searches = '[search]\nfile = "clicks.csv"\nitem = "item"\ntime = "at"\n'
+    toml = make_shop(tmp_path / "shop", toml=f"{text}{searches}[relations]\nIN_CATEGORY = {{ leaks = true }}\n")
+    (toml.parent / "clicks.csv").write_text("query,item,at\n<b>blue&nbsp;mug</b>,i01,2024-01-02\n")
+    lessons, _ = lessons_for(toml)
+    taught = {lessons.texts[row] for pairs in lessons.pairs.values() for row in (*pairs.anchor, *pairs.positive)}
+    assert "blue mug" in taught
+    assert "Lamps" not in taught
+    honest = make_shop(tmp_path / "honest", toml=text + searches)
+    (honest.parent / "clicks.csv").write_text("query,item,at\nblue mug,i01,2024-01-02\n")
+    lessons, _ = lessons_for(honest)
+    assert "Lamps" in {lessons.texts[row] for row in lessons.pairs["attributes"].positive}
+
+
+def test_where_nobody_comes_back_the_check_is_of_noised_texts(tuned_shop, tmp_path, lessons_for):
+    text = tuned_shop.read_text().replace('method = "time"\nat = 2024-04-01', 'method = "random"')
+    toml = make_shop(tmp_path / "shop", toml=text.replace("[baskets]\n", "").replace('time = "time"\n', ""))
+    rows = (toml.parent / "sales.csv").read_text().splitlines()
+    once = [rows[0], *(re.sub(r"^u\d+", f"u{n}", row) for n, row in enumerate(rows[1:41]))]
+    (toml.parent / "sales.csv").write_text("\n".join(once) + "\n")
+    lessons, check = lessons_for(toml)
+    assert "text" in lessons.pairs
+    told = len(check.texts) // 2
+    same = np.eye(told, dtype=np.float32)
+    assert check.score(np.concatenate([same, same])) == 1
+    assert check.score(np.concatenate([np.roll(same, 1, 0), same])) < 0.5
+    assert sum(one != other for one, other in zip(check.texts[:told], check.texts[told:], strict=True)) > told / 4
 
 
 def test_searches_are_read_checked_and_cut_in_time(tmp_path):
