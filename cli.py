@@ -184,7 +184,7 @@ def evaluate(
         bool, typer.Option("--all-baselines", help="Also those that take minutes: iALS, LightGCN, SASRec.")
     ] = False,
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="Fit again with the graph shuffled, and without.")
+        bool, typer.Option("--ablation", help="Fit again with the graph shuffled, without it, and without the GNN.")
     ] = False,
     each_relation: Annotated[bool, typer.Option("--each-relation", help="And without one relation at a time.")] = False,
     online: Annotated[
@@ -692,6 +692,7 @@ def _table_of_rows(document: dict[str, Any]) -> str:
         lines.append(f"{row['name']:<18}" + "".join(f"{row[name]:>15.4f}" for name in columns))
     lines += [f"{name}: left out, {why}" for name, why in document["left_out"].items()]
     lines += _lines_of_ablation(document["ablation"], columns[0]) if "ablation" in document else []
+    lines += [document["gnn"]] if document.get("gnn") else []
     lines += [f"caution: {warning}" for warning in document["warnings"]]
     return "\n".join(lines)
 

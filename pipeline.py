@@ -44,7 +44,7 @@ from .loaders.changes import Changes
 from .loaders.load import load_catalogue
 from .scoring import bundle as bundles
 from .scoring import versions
-from .scoring.ablation import compared, graphs
+from .scoring.ablation import WITHOUT_GNN, compared, graphs, verdict
 from .scoring.baselines import Baseline, chosen
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.drift import drift
@@ -216,6 +216,8 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         result = _evaluated(world, model, say=workshop.say)
         metrics |= as_json(workshop.config, [result]) | _facts(world, model, [result])
         workshop.line("evaluate", f"{result.users:,} users, {_short(result.rows[0])}", start)
+        for warning in metrics["warnings"]:
+            workshop.say(f"{'':<9} caution: {warning}")
     if model.report.get("kept"):
         metrics["kept"] = model.report["kept"]
     metrics |= _drifted(workshop, place)
@@ -594,6 +596,7 @@ def _tested(
     document: dict[str, Any] = as_json(workshop.config, found["real"]) | facts
     if ablation:
         document["ablation"] = compared(found, workshop.config.evaluation.k)
+        document["gnn"] = verdict(document["ablation"], workshop.config.evaluation.k)
     versions.add_metrics(workshop.folder, document, _page(document))
     workshop.say(f"{'report':<9} in {workshop.folder}")
     return document
@@ -617,18 +620,23 @@ def _facts(world: World, model: Model, results: list[Evaluation]) -> dict[str, A
 def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[tuple[str, Evaluation]]:
     """The same fit and test on other graphs; texts, purchases and seed are those of the real one."""
     assert world.test is not None
-    catalogue, text = world.catalogue, world.given.text
     relations = [relation.name for relation in world.given.relations] if each_relation else []
-    for name, snapshot in graphs(world.snapshot, relations, seed=workshop.seed):
+    for name, given in _instead(workshop, world, relations):
         start = time.perf_counter()
-        given = replace(
-            world.given,
-            relations=relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived),
-            learn_vectors=_learner(workshop, catalogue, snapshot, text),
-        )
         result = evaluate(given, fit(given, _indented(workshop)), world.test)
         workshop.line("ablation", f"graph {name}: {_short(result.rows[0])}", start)
         yield name, result
+
+
+def _instead(workshop: Workshop, world: World, relations: Sequence[str]) -> Iterator[tuple[str, Ingredients]]:
+    """What the ablation fits on: other graphs, and the real one without relation vectors, where they are learned."""
+    catalogue, given = world.catalogue, world.given
+    for name, snapshot in graphs(world.snapshot, relations, seed=workshop.seed):
+        found = relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived)
+        learn = _learner(workshop, catalogue, snapshot, given.text)
+        yield name, replace(given, relations=found, learn_vectors=learn)
+    if workshop.config.gnn.model != "none":
+        yield WITHOUT_GNN, replace(given, learn_vectors=lambda *_: None)
 
 
 def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def render(document: Mapping[str, Any]) -> str:
         rows=rows,
         scatter=scatter([(row["name"], row[f"coverage@{k}"], row[metric]) for row in rows]),
         curves=curves([found for found in document.get("model", {}).get("gnn", []) if found]),
+        terms=heaviest(document.get("model", {}).get("weights", {})),
         whiskers=whiskers([row for row in document.get("ablation", []) if row["graph"] != "real"]),
     )
 
@@ -54,6 +55,12 @@ def _axis(low: float, high: float) -> list[float]:
 
 def _short(name: str) -> str:
     return name if len(name) <= NAME else name[: NAME - 1] + "…"
+
+
+def heaviest(weights: Mapping[str, float], most: int = 15) -> list[tuple[str, float]]:
+    """The terms that weigh most, and what the GNN's weigh wherever they stand."""
+    ranked = sorted(weights.items(), key=lambda term: -term[1])
+    return [term for place, term in enumerate(ranked) if place < most or term[0].startswith("gnn.")]
 
 
 def scatter(points: Sequence[tuple[str, float, float]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from catalograph.cli import main
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.log import InteractionLog
 from catalograph.pipeline import open_workshop, opened, run_evaluation
-from catalograph.scoring.ablation import graphs, shuffled_tails
+from catalograph.scoring.ablation import WITHOUT_GNN, graphs, shuffled_tails, verdict
 from catalograph.scoring.evidence import Relation
 from catalograph.scoring.folds import fold_of
 from catalograph.scoring.leaks import linkages, shares
@@ -77,7 +77,7 @@ def document(shop):
 
 def test_where_the_graph_is_the_only_signal_the_real_one_wins(document):
     rows = {row["graph"]: row for row in document["ablation"]}
-    assert list(rows) == ["real", "shuffled", "empty", "without LIES_ON", "without MADE_BY"]
+    assert list(rows) == ["real", "shuffled", "empty", "without LIES_ON", "without MADE_BY", WITHOUT_GNN]
     assert rows["real"]["difference"] == 0
     for name in ("shuffled", "empty", "without MADE_BY"):
         assert rows[name]["ci95"][0] > 0.05, name
@@ -89,6 +89,16 @@ def test_where_the_graph_is_the_only_signal_the_real_one_wins(document):
 def test_the_document_lies_in_the_build_folder_beside_its_page(shop, document):
     assert (shop.parent / "build/metrics.json").is_file()
     assert "real − shuffled" in (shop.parent / "build/report.html").read_text("utf-8")
+
+
+def test_the_report_says_whether_the_gnn_pays(shop, document):
+    row = document["ablation"][-1]
+    assert row["graph"] == WITHOUT_GNN
+    assert document["gnn"] == verdict([row], 10)
+    assert document["gnn"] in (shop.parent / "build/report.html").read_text("utf-8").replace("&#39;", "'")
+    for ends, said in (([0.01, 0.03], "pay here"), ([-0.03, -0.01], "cost"), ([-0.01, 0.02], "not shown to pay")):
+        assert said in verdict([row | {"ci95": ends}], 10)
+    assert verdict(document["ablation"][:-1], 10) is None
 
 
 def test_each_relation_without_ablation_is_one_line(shop, capsys):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from catalograph import Recommender
+from catalograph.cli import main
 from catalograph.config import load_config
 from catalograph.errors import CatalographError, ConfigError
 from catalograph.kg.log import InteractionLog, positives
@@ -77,6 +78,13 @@ def test_the_planted_taste_is_found_and_popularity_is_beaten(shop, tmp_path):
     assert rows["catalograph"]["auc"] > 0.8 > rows["popularity"]["auc"] + 0.15
     assert set(rows) == {"catalograph", "popularity", "item-kNN", "RP3beta", "EASE"}
     assert rows["catalograph"]["std"]["auc"] > 0  # two splits
+
+
+def test_the_command_prints_the_rows(shop, tmp_path, capsys):
+    assert main(["evaluate", str(shop), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "auc" in said
+    assert "catalograph" in said
 
 
 def test_a_rebuilt_shop_scores_pairs_and_makes_lists(shop, tmp_path):

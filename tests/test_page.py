@@ -16,6 +16,7 @@ from shops import make_shop
 
 from catalograph import Recommender
 from catalograph.pipeline import open_workshop, rebuild
+from catalograph.scoring.report import render
 from catalograph.service.keys import add_key
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -134,6 +135,58 @@ def test_a_customer_is_shown_with_what_they_have_what_we_recommend_and_why(page,
     nodes = page.driver.find_elements("css selector", "#reasons svg.way circle")
     assert len(nodes) >= 2
     page.shot("wide")
+    assert without_complaints(browser) == []
+
+
+def test_the_copied_cypher_is_that_of_the_reason(page, address, browser):
+    model = address[2]
+    page.show("u06")
+    browser.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    best = [listed.item for listed in model.recommend(["u06"], 10)[0]]
+    place = next(place for place, item in enumerate(best) if model.explain("u06", item, most=5).paths)
+    why = model.explain("u06", best[place], most=5)
+    browser.find_elements("css selector", "#list button")[place].click()
+    page.until(lambda: page.texts("#reasons .copy"))
+    copied = []
+    for button in browser.find_elements("css selector", "#reasons .copy")[:2]:
+        button.click()
+        page.until(lambda button=button: button.text == "Copied")
+        copied.append(browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])"))
+    assert copied[0] == why.paths[0].cypher
+    assert json.loads(copied[1]) == why.paths[0].parameters
+
+
+@pytest.mark.parametrize("width", [1400, 360])
+def test_the_report_is_readable_wide_and_narrow(browser, address, tmp_path, width):
+    metric = "ndcg@10"
+    ablation = [
+        {"graph": "real", metric: 0.2, "difference": 0, "ci95": [0, 0]},
+        {"graph": MARK, metric: 0.1, "difference": 0.1, "ci95": [0.05, 0.2], "segments": {}},
+    ]
+    document = address[2].bundle.metrics | {"ablation": ablation, "gnn": "They pay"}
+    names = ("catalograph", MARK)
+    document["rows"] = [row | {"name": name} for row in document["rows"] for name in names]
+    document["segments"] = [part | {metric: dict.fromkeys(names, 0.1)} for part in document["segments"]]
+    (tmp_path / "report.html").write_text(render(document), encoding="utf-8")
+    browser.get_log("browser")
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get((tmp_path / "report.html").as_uri())
+    sides = "return [document.documentElement.scrollWidth, window.innerWidth]"
+    wide, window = browser.execute_script(sides)
+    drawn = "return [...document.querySelectorAll('svg')].map(e => e.getBoundingClientRect().height)"
+    heights = browser.execute_script(drawn)
+    if folder := os.environ.get("CATALOGRAPH_SCREENSHOTS"):
+        height = browser.execute_script("return document.documentElement.scrollHeight")
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen | {"height": height})
+        browser.save_screenshot(str(Path(folder) / f"report-{width}.png"))
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert (wide <= window, window) == (True, width)
+    assert len(heights) == 3
+    assert min(heights) > 30
+    assert browser.title.startswith("planted")
     assert without_complaints(browser) == []
 
 

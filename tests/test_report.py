@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from catalograph.kg.log import InteractionLog
 from catalograph.scoring.exposure import Attribute, exposure
 from catalograph.scoring.folds import fold_of
-from catalograph.scoring.report import _axis, render, scatter, whiskers
+from catalograph.scoring.report import _axis, heaviest, render, scatter, whiskers
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(2)>{{ 7*7 }}"
 
@@ -85,6 +85,14 @@ def test_hostile_names_are_text(metrics):
     assert not any(name.startswith("on") for _, attributes in elements_of(page) for name in attributes)
     assert page.count("{{ 7*7 }}") > 10
     assert "&lt;script&gt;" in page
+
+
+def test_what_the_gnn_weighs_is_told_wherever_it_stands():
+    weights = {f"walk_{n}.uniform": 1.0 - n / 100 for n in range(40)} | {"gnn.newest": 0.01}
+    told = heaviest(weights)
+    assert len(told) == 16
+    assert told[0] == ("walk_0.uniform", 1.0)
+    assert told[-1] == ("gnn.newest", 0.01)
 
 
 def test_a_document_with_rows_alone_has_a_page(metrics):

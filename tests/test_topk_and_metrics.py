@@ -12,6 +12,9 @@ from sklearn.metrics import f1_score, ndcg_score, roc_auc_score
 from threadpoolctl import threadpool_info
 
 from catalograph.errors import CatalographError
+from catalograph.kg.log import InteractionLog
+from catalograph.scoring.evaluate import _row
+from catalograph.scoring.folds import fold_of
 from catalograph.scoring.metrics import auc, bootstrap_interval, coverage, f1, rank_metrics
 from catalograph.scoring.topk import FEWEST, search, top_k
 
@@ -162,6 +165,15 @@ def test_known_figures():
     np.testing.assert_allclose(found.hr, [1, 0])
     np.testing.assert_allclose(found.precision, [2 / 3, 0])
     assert coverage(items, 5) == 3 / 5
+
+
+def test_lift_is_the_popularity_of_what_is_shown_against_what_the_same_users_have():
+    seen = InteractionLog(4, 4, np.array([0, 1, 2, 2, 3]), np.array([0, 0, 0, 1, 2]))
+    test = fold_of(seen, InteractionLog(4, 4, np.array([2, 3]), np.array([3, 3])), None)
+    row = _row("x", np.array([[3, 2], [0, -1]]), test, np.array([2, 3]), 2, 0.0)
+    shown, had = (0 + 1 + 3) / 3, (3 + 1 + 1) / 3  # popularities 3, 1, 1, 0
+    assert row["lift@2"] == pytest.approx(shown / had)
+    assert row["popularity@2"] == pytest.approx(shown)
 
 
 @given(st.integers(0, 2**32 - 1))
