@@ -149,12 +149,3 @@ def pooled(
         places, _ = top_k(scores, min(size, len(items)))
         found[user, : places.shape[1]] = items[places[0]]
     return found
-
-
-def values_at(terms: Sequence[Term], rows: ProfileRows, items: np.ndarray) -> np.ndarray:
-    """float32 [user, n, term] of each user's own items int64 [user, n]; an empty place, -1, reads as item 0."""
-    found = np.empty((*items.shape, len(terms)), np.float32)
-    for user, own in enumerate(np.maximum(items, 0)):
-        mine = {name: matrix[[user]] for name, matrix in rows.items()}
-        found[user] = np.stack([term.at(mine, own)[0] for term in terms], axis=-1)
-    return found

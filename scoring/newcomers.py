@@ -16,11 +16,11 @@ from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..kg.snapshot import IdMap
 from .cold import NewItems, cold_terms
 from .evidence import Edges, Relation, relations_from
+from .folded import blended
 from .model import Model
 from .names import MOST_HINTED
-from .pool import Scorable, blended, in_batches
+from .pool import Scorable, in_batches
 from .profiles import with_more
-from .terms import dense
 
 NewItem = Mapping[str, Any]  # "text": str, "attributes": Attributes
 PARTS = ("text", "attributes")
@@ -143,7 +143,7 @@ def score_new(model: Model, scorable: Scorable, users: np.ndarray, new: NewItems
     terms, n_items = cold_terms(model.terms, new), scorable.hidden.shape[1]
 
     def places(batch: np.ndarray) -> np.ndarray:
-        worth = blended(model.cold, dense(terms, {name: matrix[batch] for name, matrix in scorable.profiles.items()}))
+        worth = blended(terms, model.cold, {name: matrix[batch] for name, matrix in scorable.profiles.items()})
         known = np.where(scorable.forbidden(batch), -np.inf, worth[:, :n_items])
         return np.stack([_ahead(known, column[:, None]) for column in worth[:, n_items:].T], axis=1)
 

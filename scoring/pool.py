@@ -19,12 +19,13 @@ import torch
 from . import approximate
 from .approximate import DenseIndex
 from .context import Context, peak_of
+from .folded import blended, values_at
 from .metrics import is_held_out, rank_metrics
 from .terms import Term, dense
 from .topk import top_k
 
 BATCH = 128  # users scored at once, at most
-BYTES = 16 << 20  # of [term, user, item] float32 at once: what stays in the caches is faster than what does not
+BYTES = 16 << 20  # of float32 [user, item] at once: what stays in the caches is faster than what does not
 SAMPLE = 3_000  # users the learned blend is fitted on
 STRONGEST = 8
 T = TypeVar("T")
@@ -47,10 +48,9 @@ class Scorable:
     about_users: np.ndarray
     index: DenseIndex | None = None
 
-    @property
-    def batch(self) -> int:
-        """Users whose values fit into BYTES."""
-        return min(max(BYTES // (4 * len(self.terms) * len(self.allowed)), 1), BATCH)
+    def batch(self, held: int) -> int:
+        """Users of whom `held` scores of every item fit into BYTES."""
+        return min(max(BYTES // (4 * held * len(self.allowed)), 1), BATCH)
 
     def rows(self, users: np.ndarray) -> dict[str, sp.csr_matrix]:
         """The profile rows of a batch of user rows."""
@@ -96,12 +96,6 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(2, "pool", torch.set_num_threads, (1,))
 
 
-def blended(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """float32 [user, item] from term weights [term] and values [term, user, item]."""
-    flat = torch.from_numpy(values.reshape(len(values), -1))
-    return torch.mv(flat.T, torch.from_numpy(weights.astype(np.float32))).numpy().reshape(values.shape[1:])
-
-
 def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, only: np.ndarray | None = None) -> Pool:
     """The pools of these users; `only`, bool [item], narrows the items and leaves the context as it is without."""
     size = min(size, scorable.hidden.shape[1])
@@ -114,7 +108,7 @@ def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, 
             items, values = pooled(scorable.allowed & only)
         return items, values, peak
 
-    found = in_batches(users, one, size=scorable.batch)
+    found = in_batches(users, one, size=scorable.batch(2))
     items, values, peak = (np.concatenate(part) for part in zip(*found, strict=True))
     return Pool(items, values, Context(scorable.features(users, items), peak))
 
@@ -123,12 +117,12 @@ Pooled = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # allowed bool [
 
 
 def _exactly(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int) -> Pooled:
-    values, hidden = scorable.dense(batch), scorable.hidden[batch]
-    scores = blended(weights, values)
+    rows, hidden = scorable.rows(batch), scorable.hidden[batch]
+    scores = blended(scorable.terms, weights, rows)
 
     def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         items, _ = top_k(scores, size, hidden, allowed)
-        return items, _picked(values, items)
+        return items, values_at(scorable.terms, rows, items)
 
     return pooled
 
@@ -139,14 +133,9 @@ def _approximately(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, s
     def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert scorable.index is not None
         items = approximate.pooled(scorable.index, scorable.terms, rows, weights, size, hidden, allowed)
-        return items, approximate.values_at(scorable.terms, rows, items)
+        return items, values_at(scorable.terms, rows, items)
 
     return pooled
-
-
-def _picked(values: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """float32 [user, n, term] of items int64 [user, n] out of [term, user, item]."""
-    return np.take_along_axis(values, np.maximum(items, 0)[None], axis=2).transpose(1, 2, 0)
 
 
 def learn_blend(
@@ -201,7 +190,7 @@ def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarr
         spread = np.abs(top.mean(2) - values.mean(2)).sum(1)
         return np.stack([rank_metrics(items, held_out[batch], k).ndcg.sum() for items in alone]), spread
 
-    found = in_batches(users, one, size=scorable.batch)
+    found = in_batches(users, one, size=scorable.batch(len(scorable.terms)))
     ndcg, spread = (np.sum(part, axis=0) for part in zip(*found, strict=True))
     weights = np.zeros(len(scorable.terms))
     best = np.argsort(-ndcg, kind="stable")[:STRONGEST]

@@ -13,8 +13,8 @@ from catalograph.errors import MissingExtraError
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import approximate
 from catalograph.scoring.approximate import DenseIndex, queries_of, share_of
-from catalograph.scoring.pool import blended
-from catalograph.scoring.terms import LowRank, Prior, dense
+from catalograph.scoring.folded import blended
+from catalograph.scoring.terms import LowRank, Prior
 from catalograph.scoring.topk import search
 
 pytest.importorskip("faiss")
@@ -39,7 +39,7 @@ def test_the_index_looks_as_far_as_it_takes_to_find_the_largest_inner_products(t
     index.save(tmp_path / "index")
     others = {"uniform": sp.random(200, 3_000, 0.003, "csr", np.float32, random_state=1)}
     queries, vectors = queries_of(terms, weights, others), np.column_stack([0.5 * right, 2 * right[:, 0]])
-    np.testing.assert_allclose(queries @ vectors.T, blended(weights, dense(terms, others)), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(queries @ vectors.T, blended(terms, weights, others), rtol=1e-3, atol=1e-3)
     exact, _ = search(queries, vectors, 20)
     for found in (index, DenseIndex.opened(tmp_path / "index")):
         assert share_of(exact, found.nearest(queries, 20 * approximate.WIDER)) > 0.97

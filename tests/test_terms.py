@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from catalograph.config import SplitSection
 from catalograph.errors import ConfigError
@@ -16,10 +18,11 @@ from catalograph.kg.log import InteractionLog
 from catalograph.scoring import factors, product
 from catalograph.scoring.evidence import DAY_MS, Evidence, Relation, histories_of
 from catalograph.scoring.families import all_terms, check_names, names_of
+from catalograph.scoring.folded import blended, values_at
 from catalograph.scoring.folds import fold_of, training_folds
 from catalograph.scoring.pool import in_batches
 from catalograph.scoring.profiles import profiles_of
-from catalograph.scoring.terms import dense
+from catalograph.scoring.terms import ItemItem, LowRank, Prior, dense
 
 
 @pytest.fixture
@@ -248,3 +251,30 @@ def test_the_low_pass_filter_spans_the_largest_singular_vectors():
     vectors = np.linalg.svd(normal)[2][:5].T
     root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
     np.testing.assert_allclose(left @ right.T, (vectors / root) @ (vectors * root**0.6).T, atol=1e-3)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_what_is_folded_is_what_every_term_gives_alone(seed):
+    random = np.random.default_rng(seed)
+    users, items, dim = int(random.integers(1, 6)), int(random.integers(3, 40)), 4
+    rows = {
+        name: sp.random_array((users, items), density=0.3, format="csr", rng=random, dtype=np.float32) for name in "ab"
+    }
+    rows = {name: sp.csr_matrix(matrix) for name, matrix in rows.items()}
+    shared, left, other = (random.standard_normal((items, dim)).astype(np.float32) for _ in range(3))
+    walk = sp.csr_matrix(sp.random_array((items, items), density=0.2, format="csr", rng=random, dtype=np.float32))
+    terms = (
+        ItemItem("walk.a", "a", walk),
+        ItemItem("walk.b", "b", walk),
+        LowRank("text.a", "a", left, shared),
+        LowRank("text.b", "b", left, shared[:]),  # a view of the same vectors
+        LowRank("unit.a", "a", left, other, unit=True),
+        Prior("popularity.prior", random.random(items).astype(np.float32), "a"),
+    )
+    weights = random.standard_normal(len(terms)) * (random.random(len(terms)) < 0.7)
+    whole = dense(terms, rows)
+    np.testing.assert_allclose(blended(terms, weights, rows), np.einsum("t,tui->ui", weights, whole), atol=1e-4)
+    picked = random.integers(-1, items, (users, 7))
+    expected = np.take_along_axis(whole, np.maximum(picked, 0)[None], 2).transpose(1, 2, 0)
+    np.testing.assert_allclose(values_at(terms, rows, picked), expected, atol=1e-5)
