@@ -190,20 +190,16 @@ def chosen(names: Sequence[str], *, every: bool = False) -> tuple[Baseline, ...]
 
 
 def applicable(evidence: Evidence, asked: Sequence[Baseline]) -> Iterator[tuple[Baseline, str | None]]:
-    """Baselines that make sense here; with a reason instead where one lacks a library or does not fit the memory."""
+    """Baselines that make sense here; with a reason instead where one lacks a library, or half of the free memory."""
     for baseline in asked:
         if (baseline.timed and evidence.now is None) or (baseline.ordered and not evidence.histories.ordered):
             continue
         if baseline.library is not None and find_spec(baseline.library) is None:
             yield baseline, f"needs {baseline.library}: pip install 'catalograph[baselines]'"
             continue
-        need, free = baseline.memory(evidence.n_items), psutil.virtual_memory().available
-        budget = min(free, MEMORY_BUDGET)
+        need, budget = baseline.memory(evidence.n_items), psutil.virtual_memory().available // 2
         lacking = f"needs {need / 2**30:.1f} GiB, allowed {budget / 2**30:.1f} GiB" if need > budget else None
         yield baseline, lacking
-
-
-MEMORY_BUDGET = 4 * 2**30  # bytes a baseline may take for itself
 
 
 def ranked(term: Term, evidence: Evidence, allowed: np.ndarray, users: np.ndarray, k: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from ..config import ServeSection
-from .keys import Keys
+from .keys import Key, Keys
 from .telemetry import Visit
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -39,7 +39,7 @@ class Allowance:
 
 
 class Door:
-    """keys: None lets everybody in, which is for loopback alone."""
+    """keys: None lets everybody in, which is for loopback alone. Those without a right key share one allowance."""
 
     def __init__(self, keys: Keys | None, limits: ServeSection) -> None:
         self.keys, self.limits = keys, limits
@@ -52,25 +52,26 @@ class Door:
             HTTPException: 401 no key or a wrong one, 403 a key without this scope, 429 too many requests.
         """
         visit: Visit = request.scope["visit"]
-        if self.keys is not None:
-            visit.client = self._client(request, self.keys, scope)
+        key = None if self.keys is None else self._key(request, self.keys)
+        visit.client = None if key is None else key.name
         now = time.monotonic()
         rate = self.limits.rate_per_s
         if not self._allowances.setdefault(visit.client, Allowance(rate, 2 * rate, now)).take(now):
             raise HTTPException(
                 429, f"more than {rate:g} requests a second; wait a second and try again", {"Retry-After": "1"}
             )
-
-    def _client(self, request: Request, keys: Keys, scope: str) -> str:
-        kind, _, secret = request.headers.get("authorization", "").partition(" ")
-        key = keys.holder(secret.strip()) if kind.lower() == "bearer" else None
+        if self.keys is None:
+            return
         if key is None:
             raise HTTPException(
                 401, "no such key; send one as `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"}
             )
         if scope not in key.scopes:
             raise HTTPException(403, f"the key {key.name!r} does not have the scope {scope!r}")
-        return key.name
+
+    def _key(self, request: Request, keys: Keys) -> Key | None:
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        return keys.holder(secret.strip()) if kind.lower() == "bearer" else None
 
     async def within(self, handler: Handler, request: Request) -> Response:
         """The answer, or 503 when reading the body and working on it together take too long."""

@@ -1,6 +1,7 @@
 """Baselines: the trained ones find what is planted, equal seeds give equal terms, and what is missing is said."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,6 +134,17 @@ def test_a_missing_library_is_a_reason_and_not_an_error(monkeypatch):
     asked = chosen(("iALS", "popularity"))
     found = {baseline.name: why for baseline, why in applicable(evidence_of(block_shop().seen), asked)}
     assert found == {"popularity": None, "iALS": "needs implicit: pip install 'catalograph[baselines]'"}
+
+
+def test_what_does_not_fit_half_of_the_free_memory_is_left_out_with_its_need(monkeypatch):
+    evidence = evidence_of(block_shop().seen)
+    (ease,) = chosen(("EASE",))
+    need = int(ease.memory(evidence.n_items)) + 1
+    for free, why in ((2 * need, None), (need, "needs 0.0 GiB")):
+        monkeypatch.setattr(baselines.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        ((_, told),) = applicable(evidence, (ease,))
+        assert (told or "").startswith(why or "")
+        assert (told is None) == (why is None)
 
 
 def test_slow_ones_must_be_asked_for_and_names_are_checked():

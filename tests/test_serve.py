@@ -237,7 +237,7 @@ def test_concurrent_questions_share_calls_and_get_their_own_answers(service, sho
         return original(self, users, k, where, **wishes)
 
     monkeypatch.setattr(Recommender, "recommend", counted)
-    asked = [(f"u{n:02}", 3 + n % 5, ["price < 12", None][n % 2], [f"i{n % 3:02}"]) for n in range(24)]
+    asked = [(f"u{n:02}", 3 + n % 5, ["price < 12", None][n % 2], [["i00"], [], [], []][n % 4]) for n in range(24)]
     bad = {"users": ["u01"], "where": "price <"}
     with concurrent.futures.ThreadPoolExecutor(25) as threads:
         wrong = threads.submit(service.post, "/recommend", json=bad)
@@ -373,6 +373,20 @@ def test_keys_open_what_their_scopes_say_and_nothing_else(build, tmp_path):
         assert [asking.get(path).status_code for path in ("/health", "/ready", "/", "/openapi.json")] == [200] * 4
         file.write_text("".join(line for line in file.open() if not line.startswith("website")), "utf-8")
         eventually(lambda: status("/similar", {"item": "i01"}, f"Bearer {reader}") == 401)
+
+
+def test_wrong_keys_share_an_allowance_and_take_nothing_from_the_right_ones(build, tmp_path):
+    secret = add_key(tmp_path / "keys", "website", ["read"])
+    with client(build, keyed=True, keys=tmp_path / "keys", rate_per_s=2) as asking:
+
+        def status(key):
+            header = {"Authorization": f"Bearer {key}"}
+            return asking.post("/history", json={"user": "u01"}, headers=header).status_code
+
+        tried = [status(f"guess {n}") for n in range(12)]
+        assert tried[:4] == [401] * 4
+        assert 429 in tried
+        assert status(secret) == 200
 
 
 def test_a_key_that_is_taken_out_opens_nothing_whatever_else_the_file_holds(build, tmp_path):
