@@ -27,7 +27,7 @@ from catalograph.loaders.catalogue import HELD_OUT, EdgeKey
 from catalograph.loaders.feedback import Event, FeedbackLog
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring import bundle as bundles
-from catalograph.scoring import versions
+from catalograph.scoring import families, versions
 from catalograph.scoring.update import update
 from catalograph.service.shelf import Shelf
 
@@ -188,6 +188,29 @@ def test_only_new_texts_are_encoded(shop, monkeypatch):
     told.clear()
     made.update(Changes.of("3", MONDAY))
     assert sorted(told) == ["Blue lamp & garden light | Garden", "Garden gnome | Garden"]
+
+
+def test_only_the_walks_that_a_batch_touches_are_made_again(shop, monkeypatch):
+    made = Recommender.load(shop[1])
+    terms, met = {term.name.partition(".")[0] for term in made.model.terms}, []
+    spread = families._spread
+
+    def watched(name, evidence, make, wanted):
+        yield from spread(name, evidence, lambda: met.append(name) or make(), wanted)
+
+    monkeypatch.setattr(families, "_spread", watched)
+    toys = {"label": "Category", "id": "Shop > Toys"}
+    made.update(Changes.of("price", [{"op": "upsert_item", "id": "i03", "properties": {"price": 3.25}}]))
+    assert met == []
+    made.update(Changes.of("link", [{"op": "relate", "source": "i01", "relation": "IN_CATEGORY", "target": toys}]))
+    of_relation = {name for name in met if ":" in name}
+    assert of_relation == {"share:IN_CATEGORY"} < {name for name in terms if ":" in name}
+    assert "walk" not in met
+    met.clear()
+    bought = {"user": "u00", "item": "i04", "at": "2024-03-30T10:00:20Z", "quantity": 1}
+    made.update(Changes.of("sale", [{"op": "interaction", **bought}]))
+    assert {"walk", "basket"} <= set(met)
+    assert not any(":" in name for name in met)
 
 
 def test_the_encoder_is_awaited_only_where_a_text_may_be_new(shop, monkeypatch):
