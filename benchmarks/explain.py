@@ -20,7 +20,6 @@ import numpy as np
 
 from catalograph import Recommender
 from catalograph.scoring.explain import Explanation
-from catalograph.scoring.fidelity import fidelity
 
 
 def main() -> None:
@@ -62,7 +61,7 @@ def falls(shop: Recommender, users: list[str], items: list[str]) -> dict[str, fl
     """The mean falls of the users' best items."""
     measured = []
     for user, item in zip(users, items, strict=False):
-        found = fidelity(shop.bundle, user, item, shop.explain(user, item).paths[0].triples)
+        found = shop.fidelity(user, item, shop.explain(user, item).paths[0].triples)
         measured.append((found.score - found.without_path, found.score - found.without_random))
     path, random = np.mean(measured, axis=0)
     return {"fall_path": round(float(path), 4), "fall_random": round(float(random), 4)}

@@ -34,7 +34,7 @@ class Fidelity:
     without_random: float
 
 
-class Shop:
+class TakenApart:
     """A bundle taken apart into what its terms are computed from, to compute them again without some of it.
 
     Every closed-form term is computed anew (the GNN's is not: its vectors are learned), with weights as they are: on a
@@ -90,8 +90,8 @@ def _left(term: Term) -> Term:
     return replace(term, weights=empty(term.weights.shape[0])) if isinstance(term, ItemItem) else term
 
 
-def fidelity(bundle: Bundle, user: str, item: str, path: Triples, *, draws: int = 3, seed: int = 0) -> Fidelity:
+def fidelity(shop: TakenApart, user: str, item: str, path: Triples, *, draws: int, seed: int = 0) -> Fidelity:
     """How far a score falls without a path (`Path.triples` of an explanation), and without random edges."""
-    shop, random = Shop(bundle), np.random.default_rng(seed)
+    random = np.random.default_rng(seed)
     others = [shop.score(user, item, shop.drawn(path, random)) for _ in range(draws)]
     return Fidelity(shop.score(user, item), shop.score(user, item, path), float(np.mean(others)))

@@ -30,6 +30,7 @@ from .diverse import Values, Wish
 from .encoding import encoder_of
 from .evidence import Histories, histories_of
 from .explain import Case, Explanation, explain
+from .fidelity import Fidelity, TakenApart, Triples, fidelity
 from .filters import compile_where, values_of
 from .knowledge import edges_used
 from .lists import ranked
@@ -256,6 +257,23 @@ class Recommender:
         if not history and not any((features or {}).values()):
             raise ConfigError("explain_for needs a history or features: of nobody there is nothing to explain")
         return self._explain(self._newcomer(history, features), 0, item, None, most)
+
+    def fidelity(self, user: str, item: str, path: Triples, *, draws: int = 3) -> Fidelity:
+        """Whether a path (`explain(…).paths[0].triples`) carries the score it is shown for: the score without its edges,
+        and in the mean of `draws` without as many others of the same relations.
+
+        The terms are computed anew for each, which takes seconds, on a shop of ten thousand items a quarter of a minute.
+        Vectors that were learned stay as they are, and edges made of baskets are read from the baskets.
+
+        Raises:
+            UnknownIdError: nobody knows the user or the item.
+        """
+        self._rows(self._users, [user]), self._rows(self._items, [item])
+        return fidelity(self._taken_apart, user, item, path, draws=draws)
+
+    @cached_property
+    def _taken_apart(self) -> TakenApart:
+        return TakenApart(self.bundle)
 
     def vectors(self, items: Sequence[str]) -> dict[str, np.ndarray]:
         """R_s of these items: relation -> float32 [item, dim]; empty when the shop trains no GNN."""

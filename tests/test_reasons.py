@@ -16,7 +16,7 @@ from catalograph.kg.paths import Node, Triple, path_query
 from catalograph.kg.stores import open_store
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring.explain import ways_of
-from catalograph.scoring.fidelity import Shop, fidelity
+from catalograph.scoring.fidelity import TakenApart
 from catalograph.scoring.head import Head
 from catalograph.scoring.paths import ItemGraph
 from catalograph.scoring.words import in_both, in_words
@@ -210,7 +210,7 @@ def test_a_relation_the_model_may_not_use_explains_nothing(tmp_path):
 
 
 def test_computed_again_from_its_bundle_a_score_is_the_score(shop):
-    again = Shop(shop.bundle)
+    again = TakenApart(shop.bundle)
     for user, item in (("u07", "i03"), ("u20", "i11")):
         assert again.score(user, item) == pytest.approx(float(shop.score([user], [item])[0, 0]), rel=1e-3, abs=1e-3)
 
@@ -224,7 +224,7 @@ def test_a_score_falls_further_without_its_path_than_without_random_edges(shop):
     falls, random = [], []
     for user in ("u02", "u06", "u10"):
         item = made.recommend([user], k=1)[0][0].item
-        found = fidelity(bundle, user, item, made.explain(user, item).paths[0].triples, draws=2)
+        found = made.fidelity(user, item, made.explain(user, item).paths[0].triples, draws=2)
         assert found.score > 0
         falls.append(found.score - found.without_path)
         random.append(abs(found.score - found.without_random))
