@@ -259,16 +259,17 @@ class Recommender:
         return self._explain(self._newcomer(history, features), 0, item, None, most)
 
     def fidelity(self, user: str, item: str, path: Triples, *, draws: int = 3) -> Fidelity:
-        """Whether a path (`explain(…).paths[0].triples`) carries the score it is shown for: the score without its edges,
-        and in the mean of `draws` without as many others of the same relations.
+        """Whether a path (`explain(…).paths[0].triples`) carries the score it is shown for.
 
-        The terms are computed anew for each, which takes seconds, on a shop of ten thousand items a quarter of a minute.
-        Vectors that were learned stay as they are, and edges made of baskets are read from the baskets.
+        The score without its edges, and in the mean of `draws` without as many others of the same relations. The terms
+        are computed anew for each: seconds, and on a shop of ten thousand items a quarter of a minute. Vectors that
+        were learned stay as they are, and edges made of baskets are read from the baskets.
 
         Raises:
             UnknownIdError: nobody knows the user or the item.
         """
-        self._rows(self._users, [user]), self._rows(self._items, [item])
+        self._rows(self._users, [user])
+        self._rows(self._items, [item])
         return fidelity(self._taken_apart, user, item, path, draws=draws)
 
     @cached_property
