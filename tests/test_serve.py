@@ -641,6 +641,15 @@ def ask(address, path, body):
         return json.load(answer)
 
 
+def workers_of(running):
+    return [child for child in psutil.Process(running.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def arrays_of(worker):
+    """What a process maps of bundles: file -> how."""
+    return {part.path: part for part in worker.memory_maps() if part.path.endswith(".safetensors")}
+
+
 @pytest.mark.slow
 def test_the_command_serves_with_workers_and_stops_when_told(built, build):
     with process(built[0], "--out", build, "--without-keys", "--workers", "2") as (running, address, log):
@@ -649,6 +658,10 @@ def test_the_command_serves_with_workers_and_stops_when_told(built, build):
         told = {"id": "e1", "user": "u", "item": "i", "kind": "click"}
         kept = [ask(address, "/events", {"events": [told]})["new"] for _ in range(6)]
         assert kept == [1, 0, 0, 0, 0, 0]  # whichever worker is asked
+        maps = [arrays_of(worker) for worker in workers_of(running)]
+        assert len(maps) == 2
+        assert maps[0].keys() == maps[1].keys()  # the same files, and nobody has a page of them for itself
+        assert {part.private_dirty for worker in maps for part in worker.values()} == {0}
         with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
             figures = answer.read().decode()
         assert 'catalograph_requests_total{endpoint="/recommend",status="200"} 30.0' in figures
@@ -667,10 +680,7 @@ def test_figures_forget_a_worker_that_was_killed(built, build):
             return float(found[1]) if found else 0.0
 
         eventually(lambda: served() == 1)
-        workers = [
-            child for child in psutil.Process(running.pid).children() if "spawn_main" in " ".join(child.cmdline())
-        ]
-        workers[0].kill()
+        workers_of(running)[0].kill()
         number = float(publish_again(build)[:4])
         eventually(lambda: served() == number, 60)
 
