@@ -227,12 +227,13 @@ import os, signal, sys
 from pathlib import Path
 from catalograph import Changes
 from catalograph.kg.ladybug import LadybugStore
+from catalograph.kg.neo4j import Neo4jStore
 from catalograph.scoring import update, versions
 out, file, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if where == "before the store":
-    LadybugStore.apply = die
+    LadybugStore.apply = Neo4jStore.apply = die
 if where == "before the pointer":
     versions.publish = die
 if where == "while the bundle is written":
@@ -249,6 +250,14 @@ def assert_both_or_neither(out):
     return model
 
 
+def killed(out, file, where):
+    """Run an update that kills itself, as by kill -9, at a moment."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(out), str(file), where], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
 @pytest.mark.parametrize(
     ("where", "there"),
     [("while the bundle is written", False), ("before the store", False), ("before the pointer", True)],
@@ -256,12 +265,7 @@ def assert_both_or_neither(out):
 def test_a_killed_update_is_in_the_graph_and_in_the_model_or_in_neither(shop, tmp_path, where, there):
     file = tmp_path / "monday.jsonl"
     file.write_text(Changes.of("monday", MONDAY).text())
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(shop[1]), str(file), where],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed(shop[1], file, where)
     assert assert_both_or_neither(shop[1]) == there
     assert main(["update", str(shop[0]), str(file), "--out", str(shop[1])]) == 0
     assert assert_both_or_neither(shop[1])
@@ -529,7 +533,7 @@ def test_a_running_service_takes_the_new_version_up(shop):
     assert shelf.current.model.knows("i99")
 
 
-def test_neo4j_and_the_model_move_together(first, tmp_path, neo4j_url, monkeypatch, capsys):
+def test_neo4j_and_the_model_move_together(first, tmp_path, neo4j_url, capsys):
     toml, out = first[0], tmp_path / "build"
     rebuild(open_workshop(toml, out=out, store=neo4j_url, device="cpu"))
     embedded = tmp_path / "embedded"
@@ -538,10 +542,11 @@ def test_neo4j_and_the_model_move_together(first, tmp_path, neo4j_url, monkeypat
     file = tmp_path / "monday.jsonl"
     file.write_text(Changes.of("monday", MONDAY).text())
     update = ["update", str(toml), str(file), "--out", str(out), "--store", neo4j_url]
-    with monkeypatch.context() as broken:  # the process dies after the server has committed
-        broken.setattr("catalograph.scoring.versions.publish", lambda *_: sys.exit("killed"))
-        with pytest.raises(SystemExit):
-            main(update)
+    killed(out, file, "before the store")
+    assert not Recommender.load(out).knows("i99")
+    with closing(open_store(neo4j_url)) as store:
+        assert "i99" not in export_snapshot(store).ids["Item"]
+    killed(out, file, "before the pointer")  # after the server has committed
     assert Recommender.load(out).knows("i99")
     with closing(open_store(neo4j_url)) as store:
         assert export_snapshot(store, held_out=True).digest == graph_of(embedded).digest
