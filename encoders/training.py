@@ -241,7 +241,8 @@ class _Patience(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         values = _measured(state.log_history)
-        control.should_training_stop = bool(values) and len(values) - 1 - int(np.argmax(values)) >= self.patience
+        if values and len(values) - 1 - int(np.argmax(values)) >= self.patience:
+            control.should_training_stop = True  # never False: the last step has said so, too
 
     on_evaluate = on_train_begin
 

@@ -79,8 +79,10 @@ def lessons_of(
         pairs = teach.TextPairs(own + len(table), own)
         table, found["text"] = table + teach.noised(texts, seed=seed), pairs.drawn(most, seed)
     negatives = {}
-    if settings.hard_negatives:
-        around = teach.Neighbourhood.of(known, encoded(), [r.members for r in relations if r.links is None])
+    if settings.hard_negatives and found.keys() & {"users", "baskets"}:
+        leaking = {name for name, relation in config.relations.items() if relation.leaks}
+        members = [r.members for r in relations if r.links is None and r.name not in leaking]
+        around = teach.Neighbourhood.of(known, encoded(), members)
         negatives = {
             kind: around.negatives(pairs.anchor, seed=seed)
             for kind, pairs in found.items()

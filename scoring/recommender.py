@@ -266,8 +266,10 @@ class Recommender:
         were learned stay as they are, and edges made of baskets are read from the baskets.
 
         Raises:
-            UnknownIdError: nobody knows the user or the item.
+            UnknownIdError: nobody knows the user or the item. ConfigError: draws is below 1.
         """
+        if draws < 1:
+            raise ConfigError(f"draws is {draws}; at least 1 is needed to compare with")
         self._rows(self._users, [user])
         self._rows(self._items, [item])
         return fidelity(self._taken_apart, user, item, path, draws=draws)
@@ -452,6 +454,8 @@ class Recommender:
 
     def _only(self, where: str | None, exclude: Iterable[str]) -> np.ndarray | None:
         """bool [item], what a filter and exclusions leave; None where they leave everything."""
+        if isinstance(exclude, str):
+            raise ConfigError(f"exclude is a list of item ids; say exclude=[{exclude!r}]")
         gone = [id_ for id_ in exclude if id_ in self._items]
         if where is None and not gone:
             return None

@@ -108,6 +108,8 @@ def test_what_is_excluded_leaves_its_place_to_the_next(shop):
     assert [item.item for item in shop.recommend(["u07"], k=6, exclude=gone)[0]] == [
         item for item in everything if item not in gone
     ]
+    with pytest.raises(ConfigError, match=r"exclude is a list of item ids; say exclude=\['i02'\]"):
+        shop.recommend(["u07"], exclude="i02")
     history = [item.item for item in shop.recommend_for(["i02"], k=5)]
     assert [item.item for item in shop.recommend_for(["i02"], k=4, exclude=history[:1])] == history[1:]
     assert [item.item for item in shop.similar("i02", k=4, exclude=history[:1])] == history[1:]

@@ -522,6 +522,17 @@ def test_patience_ends_a_run_at_the_best_check_and_so_does_a_run_that_was_killed
     np.testing.assert_allclose(same, after, atol=1e-6)
 
 
+def test_a_run_ends_at_its_last_step_whatever_the_patience(planted, tmp_path):
+    folder, texts, group = planted
+    lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
+    columns = lessons.columns(2_000, 0)  # more batches than steps
+    section = section_of(folder, steps=6, checks=3, patience=99)
+    model, _ = finetune._fresh(section, "cpu")
+    told = {"device": "cpu", "seed": 0, "progress": False, "folder": tmp_path, "logs": tmp_path / "logs"}
+    assert len(training.train(model, columns, None, section.finetune, check=lambda: 0.5, **told)) == 3
+    assert max(training._step(place) for place in tmp_path.glob("checkpoint-*")) == 6
+
+
 def test_adalora_keeps_its_sums_in_a_checkpoint(planted):
     section = section_of(planted[0], way="adalora", rank=2, steps=10)
     one, other = (finetune._fresh(section, "cpu")[0] for _ in range(2))
