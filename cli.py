@@ -284,8 +284,7 @@ def recommend(
         raise ConfigError("--explain needs --user, --history or --like: of nobody there is nothing to explain")
     made = _recommender(shop, out, store)
     ids, features = _newcomer(history, like, made)
-    shape: dict[str, Any] = {"k": k, "where": where, "diversify": diversify, "cap": _caps(cap)}
-    shape["exclude"] = [made.item(text) for text in exclude or []]
+    shape = _shape(made, k, where, diversify, cap, exclude)
     if user is not None:
         found = made.recommend([user], **shape)[0]
     else:
@@ -360,8 +359,7 @@ def similar(
     """Items the model puts next to one."""
     made = _recommender(shop, out, store)
     item = made.item(item)
-    gone = [made.item(text) for text in exclude or []]
-    found = made.similar(item, k, where, diversify=diversify, cap=_caps(cap), exclude=gone)
+    found = made.similar(item, **_shape(made, k, where, diversify, cap, exclude))
     if as_json:
         typer.echo(json.dumps({"item": item, "items": [{"item": r.item, "score": r.score} for r in found]}))
         return
@@ -645,6 +643,14 @@ def _newcomer(
     for relation, id_ in map(_key_value("--like"), like or []):
         features.setdefault(relation, []).append(id_)
     return ids, features
+
+
+def _shape(
+    made: Recommender, k: int, where: str | None, diversify: float, cap: list[str] | None, exclude: list[str] | None
+) -> dict[str, Any]:
+    """What a list is to be like, as the recommender's calls take it."""
+    gone = [made.item(text) for text in exclude or []]
+    return {"k": k, "where": where, "diversify": diversify, "cap": _caps(cap), "exclude": gone}
 
 
 def _caps(texts: list[str] | None) -> dict[str, int]:

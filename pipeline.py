@@ -618,7 +618,7 @@ def _facts(world: World, model: Model, results: list[Evaluation]) -> dict[str, A
 
 
 def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[tuple[str, Evaluation]]:
-    """The same fit and test on other graphs; texts, purchases and seed are those of the real one."""
+    """The same fit and test on what :func:`_instead` gives; texts, purchases and seed are those of the real one."""
     assert world.test is not None
     relations = [relation.name for relation in world.given.relations] if each_relation else []
     for name, given in _instead(workshop, world, relations):

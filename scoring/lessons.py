@@ -28,6 +28,7 @@ from .metrics import rank_metrics
 from .profiles import profiles_of
 from .topk import search
 
+OF_PURCHASES = ("users", "baskets")  # kinds of pairs: items somebody took
 CHECK_USERS, CHECK_ITEMS = 2_000, 20_000  # at most, of a check: it is repeated while the encoder learns
 
 
@@ -53,7 +54,8 @@ def lessons_of(
     known = before_folds(log, config.split, config.model.folds)
     most, kinds = settings.steps * settings.batch_size, set(settings.learn_from)
     if config.interactions.label is not None:
-        kinds -= {"tastes", "users", "baskets"}
+        kinds -= {"tastes", *OF_PURCHASES}
+    leaking = {name for name, relation in config.relations.items() if relation.leaks}
     table, found = list(texts), {}
     tastes = Tastes(histories_of(known).matrix(), encoded) if "tastes" in kinds and len(known) else None
     if "users" in kinds:
@@ -61,8 +63,9 @@ def lessons_of(
     if "baskets" in kinds:
         found["baskets"] = teach.of_baskets(known, most=most, seed=seed)
     if "attributes" in kinds:
-        kept_out = {name for name, relation in config.relations.items() if relation.leaks or not relation.use}
-        names, pairs = teach.of_attributes(snapshot, label, frozenset(catalogue.derived | kept_out), len(table))
+        unused = {name for name, relation in config.relations.items() if not relation.use}
+        kept_out = frozenset(catalogue.derived | unused | leaking)
+        names, pairs = teach.of_attributes(snapshot, label, kept_out, len(table))
         table, found["attributes"] = table + [clean(name) for name in names], pairs.drawn(most, seed)
     if "queries" in kinds and catalogue.searches is not None:
         asked = catalogue.searches
@@ -78,16 +81,11 @@ def lessons_of(
         own = np.arange(len(texts))
         pairs = teach.TextPairs(own + len(table), own)
         table, found["text"] = table + teach.noised(texts, seed=seed), pairs.drawn(most, seed)
-    negatives = {}
-    if settings.hard_negatives and found.keys() & {"users", "baskets"}:
-        leaking = {name for name, relation in config.relations.items() if relation.leaks}
+    negatives, bought = {}, [kind for kind in OF_PURCHASES if kind in found]
+    if settings.hard_negatives and bought:
         members = [r.members for r in relations if r.links is None and r.name not in leaking]
         around = teach.Neighbourhood.of(known, encoded(), members)
-        negatives = {
-            kind: around.negatives(pairs.anchor, seed=seed)
-            for kind, pairs in found.items()
-            if kind in ("users", "baskets")
-        }
+        negatives = {kind: around.negatives(found[kind].anchor, seed=seed) for kind in bought}
     found = {kind: pairs for kind, pairs in found.items() if len(pairs)}
     users = np.empty(0, np.int64) if not folds else folds[-1].users[np.isin(folds[-1].users, known.user)]
     check = _check_on_users(texts, known, folds[-1], users) if len(users) else _check_on_texts(texts, seed)

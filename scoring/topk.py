@@ -19,6 +19,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from ..errors import CatalographError
+from .product import as_tensor
 
 BLOCK_BYTES = 256 << 20  # scores held at once by `search`
 FEWEST = 128  # queries that are worth a thread, and of a block: fewer read all vectors for too little
@@ -155,11 +156,11 @@ def _on_host(vectors: np.ndarray, k: int, most: int) -> Block:
 
 def _on_device(device: str, vectors: np.ndarray, k: int, most: int) -> Block:
     """The same where torch computes: a GPU reads a row faster than a grouping of it would pay."""
-    right = torch.from_numpy(vectors).to(device).T
+    right = as_tensor(vectors).to(device).T
     k = min(k, len(vectors))
 
     def listed(queries: np.ndarray, hidden: sp.csr_matrix | None) -> Lists:
-        scores = torch.from_numpy(queries).to(device) @ right
+        scores = as_tensor(queries).to(device) @ right
         if hidden is not None:
             scores[tuple(torch.from_numpy(rows).to(device, torch.int64) for rows in hidden.nonzero())] = -torch.inf
         wrong = scores.isnan().nonzero()

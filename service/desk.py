@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,23 @@ from .shelf import Edition
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What lists are to be like."""
+class Shape:
+    """What lists are to be like; equal wishes are equal."""
 
     where: str | None
     diversify: float
     cap: tuple[tuple[str, int], ...]
     exclude: frozenset[str]
+
+    @classmethod
+    def of(cls, ask: wire.Listing) -> Shape:
+        """What a question says of it."""
+        return cls(ask.where, ask.diversify, tuple(sorted(ask.cap.items())), frozenset(ask.exclude))
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As the recommender's calls take it."""
+        return {"where": self.where, "diversify": self.diversify, "cap": dict(self.cap), "exclude": self.exclude}
 
 
 @dataclass(frozen=True)
@@ -32,12 +43,12 @@ class Wanted:
     edition: Edition
     users: tuple[str, ...]
     k: int
-    wish: Wish
+    shape: Shape
 
     @property
-    def company(self) -> tuple[int, Wish]:
+    def company(self) -> tuple[int, Shape]:
         """What requests of one call have in common."""
-        return id(self.edition), self.wish
+        return id(self.edition), self.shape
 
 
 Listing = list[list[Recommended]]
@@ -60,12 +71,10 @@ def recommend(wanted: Sequence[Wanted]) -> list[Listing | Exception]:
 
 
 def _together(wanted: Sequence[Wanted]) -> Sequence[Listing | Exception]:
-    edition, wish, k = wanted[0].edition, wanted[0].wish, max(one.k for one in wanted)
+    first, k = wanted[0], max(one.k for one in wanted)
     users = list(dict.fromkeys(user for one in wanted for user in one.users))
     try:
-        found = edition.model.recommend(
-            users, k, wish.where, diversify=wish.diversify, cap=dict(wish.cap), exclude=wish.exclude
-        )
+        found = first.edition.model.recommend(users, k, **first.shape.told)
         lists = dict(zip(users, found, strict=True))
     except Exception as e:  # the filter they share, or our own fault: each of them is told
         return [e] * len(wanted)

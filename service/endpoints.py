@@ -44,8 +44,7 @@ async def recommend(ask: wire.ForUsers | wire.ForHistory, house: Open, request: 
         return wire.Lists(version=edition.version, lists=[wire.Listed(user=None, items=found)])
     house.note(request, ask.users)
     desk.check(edition, users=ask.users, k=ask.k)
-    wish = desk.Wish(ask.where, ask.diversify, tuple(sorted(ask.cap.items())), frozenset(ask.exclude))
-    wanted = desk.Wanted(edition, tuple(ask.users), ask.k, wish)
+    wanted = desk.Wanted(edition, tuple(ask.users), ask.k, desk.Shape.of(ask))
     lists = await house.lists.ask(wanted)
     listed = [
         wire.Listed(user=user, items=desk.places(edition, found, ask.terms))
@@ -56,15 +55,7 @@ async def recommend(ask: wire.ForUsers | wire.ForHistory, house: Open, request: 
 
 def _for_history(edition: Edition, ask: wire.ForHistory) -> list[wire.Place]:
     desk.check(edition, items=ask.history, k=ask.k)
-    found = edition.model.recommend_for(
-        ask.history,
-        ask.k,
-        ask.where,
-        features=ask.features,
-        diversify=ask.diversify,
-        cap=ask.cap,
-        exclude=ask.exclude,
-    )
+    found = edition.model.recommend_for(ask.history, ask.k, features=ask.features, **desk.Shape.of(ask).told)
     return desk.places(edition, found, ask.terms)
 
 
@@ -75,9 +66,7 @@ async def similar(ask: wire.ForItem, house: Open) -> wire.Similar:
 
     def found() -> list[wire.Place]:
         desk.check(edition, items=[ask.item], k=ask.k)
-        near = edition.model.similar(
-            ask.item, ask.k, ask.where, diversify=ask.diversify, cap=ask.cap, exclude=ask.exclude
-        )
+        near = edition.model.similar(ask.item, ask.k, **desk.Shape.of(ask).told)
         return desk.places(edition, near, ask.terms)
 
     return wire.Similar(version=edition.version, items=await house.crew.do(found))

@@ -51,7 +51,9 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
 
 
-class _Listing(Asked):
+class Listing(Asked):
+    """What lists are to be like."""
+
     k: K = 10
     where: Where = None
     diversify: Diversify = 0.0
@@ -60,7 +62,7 @@ class _Listing(Asked):
     terms: bool = Field(False, description="Each term's part of every score; they add up to it.")
 
 
-class ForUsers(_Listing):
+class ForUsers(Listing):
     """The best items for customers the model knows."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"users": [USER], "k": 3, "where": "price < 5"}})
@@ -72,13 +74,13 @@ class _Newcomer(Asked):
     features: Attributes = Field({}, description="What they like: relation and ids; a value counts like one item.")
 
 
-class ForHistory(_Newcomer, _Listing):
+class ForHistory(_Newcomer, Listing):
     """The best items for somebody never seen; where nothing is known of them, what most people took lately."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"history": [ITEM], "k": 3, "cap": {"IN_PRICE_BAND": 2}}})
 
 
-class ForItem(_Listing):
+class ForItem(Listing):
     """Items the model puts next to one."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"item": ITEM, "k": 3}})
