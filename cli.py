@@ -273,9 +273,13 @@ def recommend(
     Without any of them, what most people took lately.
     """
     if everyone is not None:
-        if user or history or like or where or diversify or cap or exclude or explain or store or as_json:
-            raise ConfigError("--all goes with -k, --shards and --processes alone; leave the others out")
-        _write_everyone(shop, out, everyone, k, shards, processes)
+        if user or history or like or explain or store or as_json:
+            raise ConfigError(
+                "--all goes with -k, --where, --diversify, --cap, --exclude, --shards and --processes alone; leave the "
+                "others out"
+            )
+        shape = _shape(_recommender(shop, out), k, where, diversify, cap, exclude)
+        _write_everyone(shop, out, everyone, shape, shards, processes)
         return
     if shards != "1" or processes != 1:
         raise ConfigError("--shards and --processes are parts of --all; give --all DIR, too")
@@ -306,7 +310,9 @@ def recommend(
     _say_if_empty(found, where, made)
 
 
-def _write_everyone(shop: Path, out: Path | None, target: Path, k: int, shards: str, processes: int) -> None:
+def _write_everyone(
+    shop: Path, out: Path | None, target: Path, shape: dict[str, Any], shards: str, processes: int
+) -> None:
     from .config import build_folder, load_config  # noqa: PLC0415
     from .scoring.everyone import write_all  # noqa: PLC0415
 
@@ -316,7 +322,7 @@ def _write_everyone(shop: Path, out: Path | None, target: Path, k: int, shards: 
     parts, only = (int(second), int(first)) if second else (int(first), None)
     _check_place(target)
     build = out if out is not None else build_folder(load_config(shop))
-    write_all(build, target, k=k, parts=parts, only=only, processes=processes, say=_say)
+    write_all(build, target, shape=shape, parts=parts, only=only, processes=processes, say=_say)
 
 
 def _say_why(why: Explanation, made: Recommender) -> None:

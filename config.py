@@ -326,6 +326,7 @@ class ModelSection(Section):
     pool: Literal["auto", "learned", "strongest"] = "auto"
     search: Literal["exact", "approximate"] = "exact"  # of the pool; approximate needs the extra of that name
     pool_size: int = Field(200, ge=10)
+    batch_mib: float = Field(16, gt=0)  # of scores that a thread holds at once
     folds: int = Field(2, ge=1)  # validation-like cuts of the training part the head is fitted on
     fit_users: int = Field(15_000, ge=1)  # per fold, at most
     check_users: int = Field(4_000, ge=1)  # of the newest fold, out of all fits until the choices are made

@@ -7,9 +7,10 @@ soon as they are answered; the median of several windows, the first left out), a
 that while the bundle is published anew three times and a torn one once. Nine of ten requests are /recommend for one
 customer, the others /explain, /similar and /events. Arrivals do not wait for answers, so a stall shows in every request
 that comes meanwhile. The last line is one JSON object: {"requests", "failed", "why", "p50_ms", "p99_ms", "per_s",
-"max_per_s", "max_per_s_after", "versions", "refused", "mib_start", "mib_end"}; failed is every answer but 200, lost
-ones included, and why counts them by status; where the maximum is another one afterwards the machine had other work;
-mib is what the processes of the service have to themselves, without the bundle they map.
+"max_per_s", "max_per_s_after", "versions", "refused", "mib"}; failed is every answer but 200, lost ones included, and
+why counts them by status; where the maximum is another one afterwards the machine had other work; mib is what the
+processes of the service have to themselves, without the bundle they map: at the start, ten times on the way, at the
+end.
 """
 
 from __future__ import annotations
@@ -156,8 +157,9 @@ async def load(
     await ready(client)
     most = await measured_maximum(client, bodies, clients, min(seconds / 3, 30))
     print(f"at most {most:.0f} requests/s by {clients} clients", file=sys.stderr)
-    before, tally, asked = memory(running), Tally(), set[asyncio.Task[None]]()
+    mib, tally, asked = [memory(running)], Tally(), set[asyncio.Task[None]]()
     swaps = asyncio.create_task(publish_all(build, seconds))
+    watching = asyncio.create_task(watch(running, mib, seconds / 10))
     start = time.perf_counter()
     count = int(seconds * 0.8 * most)
     for n in range(count):
@@ -169,7 +171,8 @@ async def load(
     await asyncio.gather(*asked)
     took = time.perf_counter() - start
     await swaps
-    after = memory(running)
+    watching.cancel()
+    mib.append(memory(running))
     _, figures = await client.ask("GET", "/metrics")
     found = re.search(r'swaps_total{outcome="refused"} (.*)', figures.decode())
     p50, p99 = np.percentile(tally.seconds, (50, 99)) * 1000
@@ -184,8 +187,7 @@ async def load(
         "max_per_s_after": round(await measured_maximum(client, bodies, clients, min(seconds / 3, 30))),
         "versions": len(tally.versions),
         "refused": int(float(found[1])) if found else 0,
-        "mib_start": before,
-        "mib_end": after,
+        "mib": mib,
     }
 
 
@@ -234,6 +236,13 @@ async def ask(client: Client, question: Question, tally: Tally, since: float) ->
     found = VERSION.search(content)
     if found:
         tally.versions.add(found[1].decode())
+
+
+async def watch(running: subprocess.Popen[bytes], mib: list[int], every: float) -> None:
+    """The service's memory from time to time, until it is cancelled."""
+    while True:
+        await asyncio.sleep(every)
+        mib.append(await asyncio.to_thread(memory, running))
 
 
 async def publish_all(build: Path, seconds: float) -> None:

@@ -25,7 +25,7 @@ from .topk import search, top_k
 
 FEW = 50_000  # allowed items, at most, that are all looked at: an index might find none of what a filter lets through
 ENOUGH = 0.99  # share of the best items by the dense part that the cells looked into must hold
-WIDER = 4  # times the pool's size that the index is asked for: what a user has and what a filter drops is among it
+WIDER = 4  # times the pool's size that the index is asked for: what a user has is among it
 
 
 class DenseIndex:
@@ -80,10 +80,15 @@ class DenseIndex:
         """Share of the cells a query looks into."""
         return float(self._index.nprobe / self._index.nlist)
 
-    def nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """Per query float32 [user, d] the rows of about the k items with the largest inner products: int64 [user, k],
-        -1 where the cells hold fewer."""
-        return np.asarray(self._index.search(queries, k)[1])
+    def nearest(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+        """Per query float32 [user, d] the rows of about the k items with the largest inner products, of those allowed,
+        bool [item]: int64 [user, k], -1 where the cells hold fewer."""
+        if allowed is None:
+            return np.asarray(self._index.search(queries, k)[1])
+        faiss = _faiss()
+        let_through = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        told = faiss.SearchParametersIVF(sel=let_through, nprobe=self._index.nprobe)
+        return np.asarray(self._index.search(queries, k, params=told)[1])
 
 
 def share_of(wanted: np.ndarray, found: np.ndarray) -> float:
@@ -136,7 +141,7 @@ def pooled(
     queries = queries_of(terms, weights, rows)
     few = np.flatnonzero(allowed) if allowed.sum() <= FEW else np.empty(0, np.int64)
     found = np.full((hidden.shape[0], size), -1, np.int64)
-    for user, near in enumerate(index.nearest(queries, WIDER * size)):
+    for user, near in enumerate(index.nearest(queries, WIDER * size, allowed)):
         mine = {name: matrix[[user]] for name, matrix in rows.items()}
         items = np.unique(np.concatenate([walked[[user]].indices, near[near >= 0], few]))
         items = np.setdiff1d(items[allowed[items]], hidden[[user]].indices)

@@ -40,7 +40,7 @@ from .mapped import mapped
 from .model import Model
 from .terms import ItemItem, LowRank, Prior, Term
 
-FORMAT = 6
+FORMAT = 7
 MANIFEST, ARRAYS, ITEMS, USERS, EVENTS, EDGES, METRICS, UPDATES = (
     "manifest.json",
     "model.safetensors",
@@ -128,6 +128,7 @@ def save(bundle: Bundle, folder: Path, updates: Iterable[Changes]) -> None:
         "terms": specs,
         "head": model.head.kind,
         "pool_size": model.pool_size,
+        "batch_mib": model.batch_mib,
         "now": model.now,
         "gnn": None if model.vectors is None else _about(model.vectors),
         "kinds": bundle.kinds,
@@ -241,6 +242,7 @@ def load(place: Path) -> tuple[Bundle, StoredVectors | None]:
             None,
             manifest["report"],
             DenseIndex.opened(place / INDEX) if (place / INDEX).exists() else None,
+            manifest["batch_mib"],
         )
         log = InteractionLog(len(users), len(items), **{name: events[name].to_numpy() for name in events.column_names})
         vectors = _stored(manifest["gnn"], arrays) if manifest["gnn"] is not None else None

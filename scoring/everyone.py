@@ -8,12 +8,14 @@ they hold exactly what one process would have written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,24 +36,27 @@ def write_all(
     build: Path,
     target: Path,
     *,
-    k: int,
+    shape: Mapping[str, Any],
     parts: int = 1,
     only: int | None = None,
     processes: int = 1,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """The k best items of every user into the folder `target`, in so many `parts`, or `only` one of them (from 1).
+    """Every user's list into the folder `target`, in so many `parts`, or `only` one of them (from 1).
+
+    shape: the arguments of `Recommender.recommended_lists` beside the users: k, where, diversify, cap, exclude.
 
     Raises:
-        ArtifactError: nothing is published in `build`, or `target` holds parts of another model, k or number of parts.
-        ConfigError: `only` is no part, or k is more than the model ranks.
+        ArtifactError: nothing is published in `build`, or `target` holds parts of another model, of other lists or of
+            another number of parts.
+        ConfigError: `only` is no part, or the lists cannot be made.
     """
     if not 1 <= (only or 1) <= parts:
         raise ConfigError(f"shard {only}/{parts}: the first number goes from 1 to the second")
     place = versions.published(build)
     target.mkdir(parents=True, exist_ok=True)
     wanted = [only] if only is not None else list(range(1, parts + 1))
-    one = partial(_write, place, target, k, parts)
+    one = partial(_write, place, target, dict(shape), parts)
     with _mapping(min(processes, len(wanted))) as mapped:
         for number, rows in zip(wanted, mapped(one, wanted), strict=True):
             say(f"part {number} of {parts}: " + ("there already" if rows is None else f"{rows:,} places"))
@@ -68,10 +73,11 @@ def _mapping(processes: int) -> Iterator[Callable[..., Iterator[int | None]]]:
         yield executor.map
 
 
-def _write(place: Path, target: Path, k: int, parts: int, number: int) -> int | None:
+def _write(place: Path, target: Path, shape: Mapping[str, Any], parts: int, number: int) -> int | None:
     """One part; returns its rows, or None where it is there already."""
     name = target / f"part-{number:04}-of-{parts:04}.parquet"
-    origin = {b"version": place.name.encode(), b"k": str(k).encode(), b"parts": str(parts).encode()}
+    told = {"version": place.name, "parts": str(parts)} | {name: json.dumps(value) for name, value in shape.items()}
+    origin = {key.encode(): value.encode() for key, value in told.items()}
     for other in target.glob("part-*.parquet"):
         _check_alike(other, origin)
     if name.exists():
@@ -83,7 +89,8 @@ def _write(place: Path, target: Path, k: int, parts: int, number: int) -> int | 
     schema = pa.schema(list(zip(COLUMNS, (pa.string(), pa.string(), pa.float64(), pa.int64()), strict=True)))
     with pq.ParquetWriter(part, schema.with_metadata(origin)) as writer:
         for start in batches.tolist():
-            found = shop.recommended_lists(users[start : start + ROWS].to_pylist(), k).rename_columns(COLUMNS)
+            several = users[start : start + ROWS].to_pylist()
+            found = shop.recommended_lists(several, **shape).rename_columns(COLUMNS)
             writer.write_table(found.cast(schema).replace_schema_metadata(origin))
             rows += found.num_rows
     move_in(part, name)

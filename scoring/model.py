@@ -71,7 +71,7 @@ class Model:
 
     about_items: float32 [item, feature], the items' part of the head's context. now: the cut in days since 1970.
     cold: float64 [cold term], the blend of what is known of items without a purchase (:mod:`.cold`). index: of the
-    dense part of the blend, where pools are searched approximately.
+    dense part of the blend, where pools are searched approximately. batch_mib: of scores a thread holds at once.
     """
 
     terms: tuple[Term, ...]
@@ -86,6 +86,7 @@ class Model:
     vectors: RelationVectors | None
     report: dict[str, Any]
     index: DenseIndex | None = None
+    batch_mib: float = 16
 
     def scorable(self, log: InteractionLog) -> Scorable:
         """The terms with the histories of everybody in `log`."""
@@ -101,6 +102,7 @@ class Model:
             self.about_items,
             user_features(histories, now),
             self.index,
+            self.batch_mib,
         )
 
     def recommend(
@@ -177,6 +179,7 @@ def scorable_at(
         candidates(given, seen),
         item_features(evidence),
         user_features(evidence.histories, now),
+        batch_mib=given.config.model.batch_mib,
     )
 
 
@@ -388,8 +391,20 @@ def rebuilt(
     found = scorable_at(given, given.log, now, gnn)
     decay = None if gnn is None else gnn.decay
     report["gnn_relations"] = {} if gnn is None else _lengths(gnn)
-    size = given.config.model.pool_size
-    return Model(found.terms, blend, cold, head, size, found.allowed, found.about_items, now, decay, gnn, report)
+    return Model(
+        found.terms,
+        blend,
+        cold,
+        head,
+        given.config.model.pool_size,
+        found.allowed,
+        found.about_items,
+        now,
+        decay,
+        gnn,
+        report,
+        batch_mib=given.config.model.batch_mib,
+    )
 
 
 def _weights(head: Head, checked: Pool) -> list[float]:

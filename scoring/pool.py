@@ -25,7 +25,6 @@ from .terms import Term, dense
 from .topk import top_k
 
 BATCH = 128  # users scored at once, at most
-BYTES = 16 << 20  # of float32 [user, item] at once: what stays in the caches is faster than what does not
 SAMPLE = 3_000  # users the learned blend is fitted on
 STRONGEST = 8
 T = TypeVar("T")
@@ -37,7 +36,8 @@ class Scorable:
 
     hidden: sparse [user, item], nonzero = never recommended to this user. allowed: bool [item].
     about_items, about_users: float32 [item or user, feature], what the heads read beside the terms. index: finds pools
-    without a look at every item; None looks at every one.
+    without a look at every item; None looks at every one. batch_mib: what a thread holds of float32 [user, item] at
+    once: what stays in the caches is faster than what does not.
     """
 
     terms: tuple[Term, ...]
@@ -47,10 +47,11 @@ class Scorable:
     about_items: np.ndarray
     about_users: np.ndarray
     index: DenseIndex | None = None
+    batch_mib: float = 16
 
     def batch(self, held: int) -> int:
-        """Users of whom `held` scores of every item fit into BYTES."""
-        return min(max(BYTES // (4 * held * len(self.allowed)), 1), BATCH)
+        """Users of whom `held` scores of every item fit into the memory, and one at least."""
+        return min(max(int(self.batch_mib * 2**20) // (4 * held * len(self.allowed)), 1), BATCH)
 
     def rows(self, users: np.ndarray) -> dict[str, sp.csr_matrix]:
         """The profile rows of a batch of user rows."""
@@ -92,8 +93,8 @@ def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, size: int 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Two, each on one core: many short products in two threads each would mostly wait for one another."""
-    return ThreadPoolExecutor(2, "pool", torch.set_num_threads, (1,))
+    """As many as torch has, each on one core: many short products on all cores would mostly wait for one another."""
+    return ThreadPoolExecutor(torch.get_num_threads(), "pool", torch.set_num_threads, (1,))
 
 
 def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, only: np.ndarray | None = None) -> Pool:

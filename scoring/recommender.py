@@ -227,19 +227,30 @@ class Recommender:
             ConfigError: k is more than the pool the model re-ranks.
         """
         everything = np.arange(len(self._items))
-        return self._table(self._newcomers(everything[:, None]), everything, k, self._items)
+        wish = self._wish(k, None, 0.0, None, ())
+        return self._table(self._newcomers(everything[:, None]), everything, wish, self._items)
 
-    def recommended_lists(self, users: Sequence[str], k: int = 10) -> pa.Table:
+    def recommended_lists(
+        self,
+        users: Sequence[str],
+        k: int = 10,
+        where: str | None = None,
+        *,
+        diversify: float = 0.0,
+        cap: Mapping[str, int] | None = None,
+        exclude: Iterable[str] = (),
+    ) -> pa.Table:
         """:meth:`recommend` for many users at once, as :meth:`similar_lists` gives it."""
-        return self._table(self._scorable, self._rows(self._users, users), k, self._users)
+        wish = self._wish(k, where, diversify, cap, exclude)
+        return self._table(self._scorable, self._rows(self._users, users), wish, self._users)
 
-    def _table(self, scorable: Scorable, rows: np.ndarray, k: int, sources: IdMap) -> pa.Table:
-        if not 1 <= k <= self.model.pool_size:
+    def _table(self, scorable: Scorable, rows: np.ndarray, wish: Wish, sources: IdMap) -> pa.Table:
+        if not 1 <= wish.k <= self.model.pool_size:
             raise ConfigError(
-                f"lists of {k} items: this model ranks 1 to {self.model.pool_size} (model.pool_size in shop.toml)"
+                f"lists of {wish.k} items: this model ranks 1 to {self.model.pool_size} (model.pool_size in shop.toml)"
             )
         names = pa.array(sources.ids, pa.string()).take(pa.array(rows))
-        return ranked(self.model, scorable, rows, k, names, pa.array(self._items.ids, pa.string()))
+        return ranked(self.model, scorable, rows, wish, names, pa.array(self._items.ids, pa.string()))
 
     def explain(self, user: str, item: str, *, most: int = 3) -> Explanation:
         """The terms of one score, the history items that weigh most, and at most `most` paths through the graph."""
@@ -477,10 +488,10 @@ class Recommender:
         return unit(np.concatenate(found, axis=1)) if found else None
 
     def _lists(self, scorable: Scorable, users: np.ndarray, wish: Wish) -> list[list[Recommended]]:
-        size = wish.k if wish.plain else max(wish.k, self.model.pool_size)
+        found = self.model.recommend(scorable, users, wish.size(self.model.pool_size), wish.only)
         return [
             [self._recommended(items[n], scores[n], parts[n]) for n in wish.places(items, scores)]
-            for items, scores, parts in zip(*self.model.recommend(scorable, users, size, wish.only), strict=True)
+            for items, scores, parts in zip(*found, strict=True)
         ]
 
     def _recommended(self, item: int, score: float, parts: np.ndarray) -> Recommended:

@@ -61,7 +61,7 @@ def test_lists_are_those_of_the_exact_search_where_nothing_is_overlooked(approxi
 def test_what_the_index_overlooks_walks_still_reach(approximately, monkeypatch):
     shop = Recommender.load(approximately[0])
     monkeypatch.setattr(approximate, "FEW", 0)
-    monkeypatch.setattr(DenseIndex, "nearest", lambda self, queries, k: np.full((len(queries), k), -1))
+    monkeypatch.setattr(DenseIndex, "nearest", lambda self, queries, k, allowed: np.full((len(queries), k), -1))
     assert all(len(best) == 5 for best in shop.recommend(["u01", "u02"], 5))
 
 
