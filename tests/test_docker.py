@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -161,6 +162,25 @@ def test_alerts_and_dashboard_read_figures_and_endpoints_that_exist(name):
     assert set(re.findall(r'endpoint="(/\w+)"', text)) <= paths
     if name == "dashboard.json":
         assert figures_named_in(text) == known
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
+def test_every_alert_fires_when_it_should_and_else_is_silent(tmp_path):
+    """By Prometheus's own evaluation of the rules over figures of an hour like those of the service."""
+    rules = ROOT / "docker" / "alerts.yml"
+    (group,) = yaml.safe_load(rules.read_text("utf-8"))["groups"]
+    said = {rule["alert"]: rule["annotations"] for rule in group["rules"]}
+    told = yaml.safe_load((ROOT / "tests" / "alerts.yml").read_text("utf-8")) | {"rule_files": [str(rules)]}
+    cases = [case for test in told["tests"] for case in test["alert_rule_test"]]
+    for case in cases:
+        for alert in case["exp_alerts"]:
+            alert["exp_annotations"] = said[case["alertname"]]
+    for expected in (True, False):
+        assert {case["alertname"] for case in cases if bool(case["exp_alerts"]) == expected} == set(said)
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(told), "utf-8")
+    command = ["promtool", "test", "rules", tmp_path / "tests.yml"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 LINES = [line.strip() for line in MANUAL.splitlines() if line.startswith("    ")]

@@ -54,7 +54,9 @@ def test_filters_caps_and_exclusions_shape_everybodys_lists_as_they_do_one(built
     users, best = shop.bundle.users["id"].to_pylist(), shop.recommend(["u01"], K)[0][0].item
     shape = {"k": 4, "where": "price > 1", "diversify": 0.5, "cap": {"IN_CATEGORY": 2}, "exclude": [best]}
     write_all(built[1], tmp_path / "lists", shape=shape)
-    expected = [(user, place.item) for user, row in zip(users, shop.recommend(users, **shape), strict=True) for place in row]
+    expected = [
+        (user, place.item) for user, row in zip(users, shop.recommend(users, **shape), strict=True) for place in row
+    ]
     found = read(tmp_path / "lists")
     assert list(zip(found["user"].to_pylist(), found["item"].to_pylist(), strict=True)) == expected
     assert best not in found["item"].to_pylist()
