@@ -19,19 +19,26 @@ def ranked(
 
     names: what each of `rows` is called. items: ids in row order. Rows with fewer than k items have shorter lists.
     """
-    found, scores, length = [np.empty(0, np.int64)], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
-    for start in range(0, len(rows), ROWS):
-        pools = model.recommend(scorable, rows[start : start + ROWS], wish.size(model.pool_size), wish.only)[:2]
-        places = [np.asarray(wish.places(*pool), np.int64) for pool in zip(*pools, strict=True)]
-        length.append(np.array([len(chosen) for chosen in places]))
-        for several, all_of_them in zip((found, scores), pools, strict=True):
-            several += [one[chosen] for one, chosen in zip(all_of_them, places, strict=True)]
-    lengths = np.concatenate(length)
+    parts = [_listed(model, scorable, rows[start : start + ROWS], wish) for start in range(0, max(len(rows), 1), ROWS)]
+    found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    row, place = np.nonzero(found >= 0)
     return pa.table(
         {
-            "source": names.take(pa.array(np.repeat(np.arange(len(rows)), lengths))),
-            "target": items.take(pa.array(np.concatenate(found))),
-            "score": np.concatenate(scores).astype(np.float64),
-            "rank": np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1,
+            "source": names.take(pa.array(row)),
+            "target": items.take(pa.array(found[row, place])),
+            "score": scores[row, place].astype(np.float64),
+            "rank": place + 1,
         }
     )
+
+
+def _listed(model: Model, scorable: Scorable, users: np.ndarray, wish: Wish) -> tuple[np.ndarray, np.ndarray]:
+    """Items int64 [user, k], -1 where a list is shorter, and their scores float32."""
+    items, scores, _ = model.recommend(scorable, users, wish.size(model.pool_size), wish.only)
+    if wish.plain:
+        return items, scores
+    found, best = np.full((len(users), wish.k), -1), np.zeros((len(users), wish.k), np.float32)
+    for n in range(len(users)):
+        places = list(wish.places(items[n], scores[n]))
+        found[n, : len(places)], best[n, : len(places)] = items[n, places], scores[n, places]
+    return found, best
