@@ -5,7 +5,8 @@
     encoder/<digest>.part/       checkpoints of a run that is not finished; it resumes from them
     encoder/tensorboard/         its scalars
 
-The digest is over everything the weights follow from: texts, pairs, settings, seed and the weights it starts with.
+The digest is over everything the weights follow from: texts, pairs, settings, seed, the weights it starts with, and
+the number of the recipe here.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; or anchor and label
+RECIPE = 1  # raised where a change of this code makes other weights of the same inputs
 TUNED = "tuned.safetensors"
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 
@@ -217,7 +219,7 @@ def told(report: Mapping[str, Any]) -> str:
 
 def _name(lessons: Lessons, section: EncoderSection, check: Check, seed: int) -> str:
     settings = section.model_dump(mode="json", include={"finetune", "keep_layers", "max_tokens"})
-    parts = [lessons.digest(), check.digest, settings, seed, resolve(section.model).digest]
+    parts = [RECIPE, lessons.digest(), check.digest, settings, seed, resolve(section.model).digest]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

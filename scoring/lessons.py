@@ -29,7 +29,7 @@ from .profiles import profiles_of
 from .topk import search
 
 OF_PURCHASES = ("users", "baskets")  # kinds of pairs: items somebody took
-CHECK_USERS, CHECK_ITEMS = 2_000, 20_000  # at most, of a check: it is repeated while the encoder learns
+CHECK_USERS, CHECK_ITEMS = 1_000, 6_000  # at most, of a check: it is repeated while the encoder learns
 
 
 def lessons_of(
