@@ -427,11 +427,12 @@ def score(
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    from .loaders.tables import read_table  # noqa: PLC0415
+    from .loaders.checks import Rejects, Sheet  # noqa: PLC0415
 
     _check_place(target)
-    table = read_table(pairs, ["user", "item"])
-    users, items = (table[name].cast(str).to_list() for name in ("user", "item"))
+    sheet = Sheet.read(pairs, {"user": "user", "item": "item"}, Rejects())
+    table = sheet.typed("user").typed("item").present("user", "item").frame
+    users, items = table["user"].to_list(), table["item"].to_list()
     made = _recommender(shop, build)
     values = made.score_pairs(users, items)
     pq.write_table(pa.table({"user": users, "item": items, "score": values}), target)

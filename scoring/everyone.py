@@ -26,7 +26,7 @@ from ..durable import move_in
 from ..errors import ArtifactError, ConfigError
 from . import bundle as bundles
 from . import versions
-from .lists import ROWS
+from .pool import ROWS
 from .recommender import Recommender
 
 COLUMNS = ["user", "item", "score", "rank"]
@@ -51,7 +51,7 @@ def write_all(
             another number of parts.
         ConfigError: `only` is no part, or the lists cannot be made.
     """
-    if not 1 <= (only or 1) <= parts:
+    if only is not None and not 1 <= only <= parts:
         raise ConfigError(f"shard {only}/{parts}: the first number goes from 1 to the second")
     place = versions.published(build)
     target.mkdir(parents=True, exist_ok=True)

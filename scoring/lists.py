@@ -7,9 +7,7 @@ import pyarrow as pa
 
 from .diverse import Wish
 from .model import Model
-from .pool import BATCH, Scorable
-
-ROWS = 8 * BATCH  # lists made at once: their pools are [row, pool size, term] float32
+from .pool import ROWS, Scorable
 
 
 def ranked(

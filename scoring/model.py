@@ -11,7 +11,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..config import ShopConfig
-from ..errors import ConfigError
 from ..kg.log import InteractionLog
 from .approximate import DenseIndex, share_of
 from .boosted import BoostedHead
@@ -23,7 +22,7 @@ from .folds import Fold, end_of, training_folds
 from .head import ENSEMBLE, Head, Sample, fit_head, rank_pool
 from .kept import kept
 from .metrics import is_held_out, rank_metrics
-from .pool import Pool, Question, Scorable, choose_blend, fill
+from .pool import ROWS, Pool, Question, Scorable, choose_blend, fill
 from .profiles import profiles_of
 from .terms import Term
 
@@ -111,12 +110,7 @@ class Model:
         """items int64 [user, k] (-1 where fewer remain), scores float32 [user, k], contributions [user, k, term].
 
         `only`, bool [item], filters what is shown and changes no score.
-
-        Raises:
-            ConfigError: k is above the size of the pool.
         """
-        if k > self.pool_size:
-            raise ConfigError(f"k = {k} is more than the {self.pool_size} items the head ranks; raise model.pool_size")
         pool = fill(scorable, users, self.blend, self.pool_size, only)
         places, items, scores = rank_pool(self.head, pool, k)
         values = np.take_along_axis(pool.values, places[:, :, None], 1)
@@ -127,7 +121,8 @@ class Model:
         """float32 [user, term] of these users' pools; zeros where the head does not ask."""
         if not self.head.reads_context:
             return np.zeros((len(users), len(self.terms)), np.float32)
-        return fill(scorable, users, self.blend, self.pool_size).context.peak
+        parts = np.split(users, range(ROWS, len(users), ROWS))
+        return np.concatenate([fill(scorable, part, self.blend, self.pool_size).context.peak for part in parts])
 
     def parts(self, scorable: Scorable, users: np.ndarray, items: np.ndarray, peaks: np.ndarray) -> np.ndarray:
         """float32 [user, item, term]: contributions to the scores of any items [n], pooled or not."""
@@ -206,10 +201,12 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
 
 
 def indexed(model: Model, log: InteractionLog, say: Say = lambda _: None) -> Model:
-    """The same model with an index, and in its report what share of the exact pools of some users it finds."""
+    """The same model with an index, and in its report what share of the exact pools of some users it finds: of others
+    than those it was made to find."""
     scorable = model.scorable(log)
-    users = np.random.default_rng(0).permutation(np.unique(log.user))[:SEARCHED]
-    index = DenseIndex.of(model.terms, model.blend, scorable.rows(users), model.pool_size)
+    some = np.random.default_rng(0).permutation(np.unique(log.user))[: 2 * SEARCHED]
+    made_for, users = np.array_split(some, 2)
+    index = DenseIndex.of(model.terms, model.blend, scorable.rows(made_for), model.pool_size)
     if index is None:
         say("the pool's blend has no dense part: its search is exact")
         return model

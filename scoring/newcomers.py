@@ -80,6 +80,8 @@ class Vocabulary:
         """
         rows = []
         for relation, ids in features.items():
+            if isinstance(ids, str):
+                raise ConfigError(f"features: {relation} is a list of ids; say [{ids!r}]")
             known = self.known(relation)
             for id_ in ids:
                 if id_ not in known:
@@ -147,7 +149,7 @@ def score_new(model: Model, scorable: Scorable, users: np.ndarray, new: NewItems
         known = np.where(scorable.forbidden(batch), -np.inf, worth[:, :n_items])
         return np.stack([_ahead(known, column[:, None]) for column in worth[:, n_items:].T], axis=1)
 
-    ahead = np.concatenate(list(in_batches(users, places)))
+    ahead = np.concatenate(list(in_batches(users, places, size=scorable.batch(4))))
     return _at_places(model.recommend(scorable, users, min(model.pool_size, n_items))[1], ahead)
 
 

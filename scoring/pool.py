@@ -1,7 +1,8 @@
 """Stage one: a blend of all terms finds each user's best few hundred items; stage two re-ranks them.
 
 Two blends are fitted and the one whose pool holds more of the held-out items is taken: `learned` (softmax over the
-whole catalogue) and `strongest` (the eight terms that rank best alone, each divided by its spread).
+whole catalogue) and `strongest` (the eight terms that rank best alone, each divided by its spread; where they say
+nothing, as of a user without a history, what most people took comes first).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from .approximate import DenseIndex
 from .context import Context, peak_of
 from .folded import blended, values_at
 from .metrics import is_held_out, rank_metrics
-from .terms import Term, dense
+from .terms import Prior, Term, dense, family
 from .topk import top_k
 
 BATCH = 128  # users scored at once, at most
 SAMPLE = 3_000  # users the learned blend is fitted on
 STRONGEST = 8
+TIE = 1e-4  # of the popularity in a blend of the strongest terms, whose spreads are 1
+ROWS = 8 * BATCH  # users whose pools are held at once, [user, pool size, term] float32
 T = TypeVar("T")
 
 
@@ -196,6 +199,9 @@ def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarr
     weights = np.zeros(len(scorable.terms))
     best = np.argsort(-ndcg, kind="stable")[:STRONGEST]
     weights[best] = len(users) / (spread[best] + 1e-6)
+    for number, term in enumerate(scorable.terms):
+        if isinstance(term, Prior) and family(term.name) == "popularity" and not weights[number]:
+            weights[number] = TIE / max(float(term.values.max(initial=0)), 1.0)
     return weights
 
 

@@ -37,7 +37,7 @@ from .lists import ranked
 from .names import MOST_HINTED, ItemNames
 from .newcomers import Attributes, NewItem, Vocabulary, parts_of, score_new, vocabulary, with_taste
 from .paths import ItemGraph
-from .pool import Scorable
+from .pool import ROWS, Scorable
 from .terms import reasoned
 from .topk import top_k
 from .update import Updated, settle, update
@@ -163,9 +163,17 @@ class Recommender:
         return np.asarray(parts.sum(-1)), {term.name: parts[..., n] for n, term in enumerate(self.model.terms)}
 
     def score_pairs(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
-        """float32 [pair]: the score of users[n] for items[n]."""
-        names, number = np.unique(np.asarray(users, object), return_inverse=True)
-        rows, columns = self._rows(self._users, names.tolist()), self._rows(self._items, items)
+        """float32 [pair]: the score of users[n] for items[n].
+
+        Raises:
+            ConfigError: there are more of the ones than of the others.
+        """
+        if len(users) != len(items):
+            raise ConfigError(f"score_pairs needs an item for each user: {len(users)} users, {len(items)} items")
+        every, columns = self._rows(self._users, users), self._rows(self._items, items)
+        if not len(every):
+            return np.empty(0, np.float32)
+        rows, number = np.unique(every, return_inverse=True)
         peaks = self.model.peaks(self._scorable, rows)
         values = np.empty(len(users), np.float32)
         places = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
@@ -245,15 +253,15 @@ class Recommender:
         return self._table(self._scorable, self._rows(self._users, users), wish, self._users)
 
     def _table(self, scorable: Scorable, rows: np.ndarray, wish: Wish, sources: IdMap) -> pa.Table:
-        if not 1 <= wish.k <= self.model.pool_size:
-            raise ConfigError(
-                f"lists of {wish.k} items: this model ranks 1 to {self.model.pool_size} (model.pool_size in shop.toml)"
-            )
         names = pa.array(sources.ids, pa.string()).take(pa.array(rows))
         return ranked(self.model, scorable, rows, wish, names, pa.array(self._items.ids, pa.string()))
 
     def explain(self, user: str, item: str, *, most: int = 3) -> Explanation:
-        """The terms of one score, the history items that weigh most, and at most `most` paths through the graph."""
+        """The terms of one score, the history items that weigh most, and at most `most` paths through the graph.
+
+        Raises:
+            UnknownIdError: nobody knows the user or the item. ConfigError: `most` is negative.
+        """
         row = int(self._rows(self._users, [user])[0])
         return self._explain(self._scorable, row, item, row, most)
 
@@ -305,6 +313,12 @@ class Recommender:
         """
         with self._encoding:  # tokenizers serve one thread at a time
             return encode_with(*self._encoder, [clean(text) for text in texts])
+
+    def adopt(self, before: Recommender) -> None:
+        """Take over what another version has in memory and this one would load again: the same encoder."""
+        mine, other = ((bundle.encoder, bundle.config["encoder"]) for bundle in (self.bundle, before.bundle))
+        if "_encoder" in vars(before) and mine == other:
+            self._encoder, self._encoding = before._encoder, before._encoding
 
     @cached_property
     def _encoder(self) -> tuple[SentenceTransformer, EncoderSection]:
@@ -421,6 +435,8 @@ class Recommender:
         return str(section["relation"]) if section else None
 
     def _rows(self, ids: IdMap, wanted: Sequence[str]) -> np.ndarray:
+        if isinstance(wanted, str):
+            raise ConfigError(f"a list of {ids.node_type} ids is wanted; say [{wanted!r}]")
         for id_ in wanted:
             if id_ not in ids:
                 raise UnknownIdError(f"no {ids.node_type} {id_!r} in {self.bundle.shop}{_hint(id_, ids)}")
@@ -455,6 +471,10 @@ class Recommender:
     def _wish(
         self, k: int, where: str | None, diversify: float, cap: Mapping[str, int] | None, exclude: Iterable[str]
     ) -> Wish:
+        if not 1 <= k <= self.model.pool_size:
+            raise ConfigError(
+                f"lists of {k} items: this model ranks 1 to {self.model.pool_size} (model.pool_size in shop.toml)"
+            )
         if not 0 <= diversify <= 1:
             raise ConfigError(f"diversify is {diversify:g}; it goes from 0 (by score alone) to 1")
         alike = self._alike if diversify else None  # large, and of no use to a list by score alone
@@ -488,10 +508,11 @@ class Recommender:
         return unit(np.concatenate(found, axis=1)) if found else None
 
     def _lists(self, scorable: Scorable, users: np.ndarray, wish: Wish) -> list[list[Recommended]]:
-        found = self.model.recommend(scorable, users, wish.size(self.model.pool_size), wish.only)
+        size = wish.size(self.model.pool_size)
         return [
             [self._recommended(items[n], scores[n], parts[n]) for n in wish.places(items, scores)]
-            for items, scores, parts in zip(*found, strict=True)
+            for some in np.split(users, range(ROWS, len(users), ROWS))
+            for items, scores, parts in zip(*self.model.recommend(scorable, some, size, wish.only), strict=True)
         ]
 
     def _recommended(self, item: int, score: float, parts: np.ndarray) -> Recommended:
@@ -525,6 +546,8 @@ class Recommender:
         return np.asarray(condition(self._columns), bool)
 
     def _explain(self, scorable: Scorable, row: int, item: str, user: int | None, most: int) -> Explanation:
+        if most < 0:
+            raise ConfigError(f"most is {most}; an explanation has 0 or more paths")
         rows, column = np.array([row]), self._rows(self._items, [item])
         profiles = {name: matrix[rows] for name, matrix in scorable.profiles.items()}
         reasons, values = reasoned(self.model.terms, profiles, int(column[0]))

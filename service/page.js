@@ -8,6 +8,8 @@ let wanted = null; // {user} or {history}: whom somebody asked for last, and the
 let question = null; // the same of the list on the page, which is what gets explained
 const titles = new Map(); // of the items seen so far, for histories that are pasted
 let turn = 0; // answers to earlier questions are dropped,
+let steps = 0; // what went wrong with them is not told,
+let suggesting = 0; // suggestions for less of a name are dropped,
 let reasonsTurn = 0; // and so are reasons that are not the last asked for, or belong to a list that is gone
 
 function make(name, attributes = {}, ...children) {
@@ -29,18 +31,19 @@ async function ask(path, body) {
   if (key) headers.Authorization = `Bearer ${key}`;
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
   const said = await answer.json();
-  if (answer.status === 401) find("door").hidden = false;
+  if (answer.status === 401 || (answer.status === 429 && !key)) find("door").hidden = false;
   if (!answer.ok) throw new Error(said.detail);
   return said;
 }
 
 // Runs one step of the conversation; what goes wrong is told in the status line.
 async function tell(work) {
+  const mine = ++steps;
   find("told").textContent = "";
   try {
     await work();
   } catch (error) {
-    find("told").textContent = error instanceof TypeError ? "The service does not answer." : error.message;
+    if (mine === steps) find("told").textContent = error instanceof TypeError ? "The service does not answer." : error.message;
   }
 }
 
@@ -203,7 +206,9 @@ function when(id, act) {
 }
 
 async function suggestUsers() {
+  const mine = ++suggesting;
   const said = await ask("/search", { what: "users", text: find("user").value, n: 20 });
+  if (mine !== suggesting) return;
   find("users").replaceChildren(...said.found.map(({ id }) => make("option", { value: id })));
 }
 

@@ -27,6 +27,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     429: {"model": wire.Problem, "description": "Too many requests of this key."},
     503: {"model": wire.Problem, "description": "Too much to do at the moment, or it took too long."},
 }
+SHORT = {400: "this is not a name of the service; ask for localhost", 413: "the body is too large"}
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": wire.Problem, "description": "An id nobody knows."}}
 
 
@@ -80,8 +81,8 @@ HANDLERS: dict[type[Exception], Callable[[Request, Exception], Any]] = {
 }
 
 
-class TooLarge:
-    """Says in JSON what Starlette says in plain text of a body that is too large."""
+class InJson:
+    """Says in JSON what Starlette's own parts say in plain text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -94,9 +95,9 @@ class TooLarge:
             nonlocal said
             if said:  # the plain text
                 return
-            if message["type"] == "http.response.start" and message["status"] == 413 and not _is_json(message):
+            if message["type"] == "http.response.start" and message["status"] in SHORT and not _is_json(message):
                 said = True
-                await _problem(413, "the body is too large")(scope, receive, send)
+                await _problem(message["status"], SHORT[message["status"]])(scope, receive, send)
             else:
                 await send(message)
 

@@ -13,6 +13,7 @@ from ..errors import ArtifactError, CatalographError
 from ..scoring import bundle as bundles
 from ..scoring import versions
 from ..scoring.recommender import Recommender
+from ..scoring.update import settle
 from . import telemetry
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        settle(folder)
         self._seen = self._pointer()
         place = versions.published(folder)
         self.current = edition(place, folder)
@@ -84,6 +86,7 @@ class Shelf:
             if place.name == self.current.version:
                 return
             new = edition(place, self._folder)
+            new.model.adopt(self.current.model)
         except (CatalographError, OSError, UnicodeDecodeError) as e:
             if isinstance(e.__cause__ or e, OSError | MemoryError):
                 self._seen = seen

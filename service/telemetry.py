@@ -169,4 +169,5 @@ LOGGING: dict[str, Any] = {
         name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
         for name in ("uvicorn", "py.warnings", __package__)
     },
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
 }

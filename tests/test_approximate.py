@@ -67,10 +67,10 @@ def test_what_the_index_overlooks_walks_still_reach(approximately, monkeypatch):
 
 def test_the_recall_is_said_and_reported(approximately):
     build, said = approximately
-    assert any("cells: 1.0000 of the exact pools of 60 users" in line for line in said)
+    assert any("cells: 1.0000 of the exact pools of 30 users" in line for line in said)
     place = build / "bundles" / (build / "current").read_text("utf-8").strip()
     metrics = json.loads((place / "metrics.json").read_text("utf-8"))
-    assert metrics["model"]["search"] | {"cells": 1} == {"kind": "approximate", "recall": 1.0, "users": 60, "cells": 1}
+    assert metrics["model"]["search"] | {"cells": 1} == {"kind": "approximate", "recall": 1.0, "users": 30, "cells": 1}
     assert "Searched approximately: 100.00 %" in (place / "report.html").read_text("utf-8")
 
 

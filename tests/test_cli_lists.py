@@ -3,13 +3,15 @@
 import json
 import re
 
+import numpy as np
 import pytest
-from shops import make_shop
+from shops import SHOP, make_shop
 
-from catalograph import Recommender
+from catalograph import Changes, Recommender
 from catalograph.cli import main
-from catalograph.errors import UnknownIdError
+from catalograph.errors import CatalographError, UnknownIdError
 from catalograph.pipeline import open_workshop, rebuild
+from catalograph.scoring import model, recommender
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +136,61 @@ def test_an_empty_list_says_why(desk, capsys, where, why):
     said = run(desk, capsys, "recommend", "--history", "i06", "--where", where)
     assert why in said.err
     assert json.loads(run(desk, capsys, "recommend", "--history", "i06", "--where", where, "--json").out)["items"] == []
+
+
+def test_whoever_has_no_history_gets_what_most_took(tmp_path):
+    """Walks and tastes say nothing about somebody without a purchase: the pool is then no accident of the ids."""
+    toml = make_shop(tmp_path / "shop", toml=SHOP.replace("pool_size = 20", 'pool_size = 10\npool = "strongest"'))
+    rebuild(open_workshop(toml, out=tmp_path / "build", device="cpu"))
+    shop = Recommender.load(tmp_path / "build")
+    shop.update(Changes.of("one", [{"op": "upsert_user", "id": "nobody"}]))
+    ids, n = shop.bundle.items["id"].to_pylist(), len(shop.bundle.items)
+    buyers = np.bincount(np.unique(shop.bundle.log.user * n + shop.bundle.log.item) % n, minlength=n)
+    shown = [buyers[ids.index(place.item)] for place in shop.recommend(["nobody"], 10)[0]]
+    assert sorted(shown) == sorted(buyers)[-10:]
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda shop: shop.recommend("u01"), r"a list of user ids is wanted; say \['u01'\]"),
+        (lambda shop: shop.recommend_for("i03"), r"a list of item ids is wanted; say \['i03'\]"),
+        (lambda shop: shop.recommend_for(features={"IN_CATEGORY": "Mugs"}), r"IN_CATEGORY is a list of ids; say \['M"),
+        (lambda shop: shop.recommend([17]), "no user 17 in planted"),
+        (lambda shop: shop.recommend(["u01"], 0), "lists of 0 items: this model ranks 1 to 20"),
+        (lambda shop: shop.recommend_for(k=21), "lists of 21 items: this model ranks 1 to 20"),
+        (lambda shop: shop.score_pairs(["u01"], ["i03", "i04"]), "an item for each user: 1 users, 2 items"),
+        (lambda shop: shop.explain("u01", "i03", most=-1), "most is -1; an explanation has 0 or more paths"),
+    ],
+)
+def test_what_a_caller_gets_wrong_is_told_in_a_line(built, call, complaint):
+    with pytest.raises(CatalographError, match=complaint):
+        call(Recommender.load(built[1]))
+
+
+def test_nothing_asked_is_nothing_answered(built):
+    shop = Recommender.load(built[1])
+    assert shop.recommend([]) == []
+    assert shop.score_pairs([], []).shape == (0,)
+    assert shop.score([], ["i03"]).shape == (0, 1)
+    assert shop.encode([]).shape == (0, shop.encode(["a mug"]).shape[1])
+
+
+def test_lists_of_many_are_those_of_each(built, monkeypatch):
+    shop = Recommender.load(built[1])
+    users = shop.bundle.users["id"].to_pylist()
+    whole, scores = shop.recommend(users, 3), shop.score_pairs(users, ["i03"] * len(users))
+    for module in (recommender, model):
+        monkeypatch.setattr(module, "ROWS", 7)
+    assert shop.recommend(users, 3) == whole
+    np.testing.assert_array_equal(shop.score_pairs(users, ["i03"] * len(users)), scores)
+
+
+def test_a_pair_without_a_user_is_named_by_row(built, tmp_path, capsys):
+    pairs, target = tmp_path / "pairs.csv", tmp_path / "scores.parquet"
+    command = ["score", str(built[0]), str(pairs), "--out", str(target), "--build", str(built[1])]
+    pairs.write_text("user,item\nu01,i03\n,i04\n", "utf-8")
+    assert main(command) == 2
+    assert "row 3, column 'user': the cell is empty; every row needs one" in capsys.readouterr().err
+    pairs.write_text("user,item\n u01 ,i03\n", "utf-8")
+    assert main(command) == 0

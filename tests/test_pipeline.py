@@ -117,7 +117,7 @@ def test_filters_read_the_relations_of_items_too(built):
 
 
 def test_more_items_than_the_head_ranks_are_refused(built):
-    with pytest.raises(ConfigError, match=r"k = 21 is more than the 20 items the head ranks"):
+    with pytest.raises(ConfigError, match=r"lists of 21 items: this model ranks 1 to 20"):
         Recommender.load(built[1]).recommend(["u07"], k=21)
 
 

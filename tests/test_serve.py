@@ -533,9 +533,16 @@ def test_metrics_count_what_happened(service):
 
 
 def test_without_keys_only_names_of_this_machine_are_answered(service):
-    assert service.get("/health", headers={"Host": "evil.example"}).status_code == 400
+    refused = service.get("/health", headers={"Host": "evil.example"})
+    assert (refused.status_code, set(refused.json())) == (400, {"detail"})
     for host in ("127.0.0.1:8000", "localhost", "[::1]:80"):
         assert service.get("/health", headers={"Host": host}).status_code == 200
+
+
+def test_a_path_that_ends_in_a_slash_is_none_of_ours(service):
+    """Not a redirection: it would name this process, not the proxy before it."""
+    asked = service.post("/recommend/", json={"users": ["u01"]}, follow_redirects=False)
+    assert (asked.status_code, set(asked.json())) == (404, {"detail"})
 
 
 def test_answers_have_headers_that_keep_browsers_strict(service):
