@@ -278,8 +278,8 @@ def recommend(
                 "--all goes with -k, --where, --diversify, --cap, --exclude, --shards and --processes alone; leave the "
                 "others out"
             )
-        shape = _shape(_recommender(shop, out), k, where, diversify, cap, exclude)
-        _write_everyone(shop, out, everyone, shape, shards, processes)
+        wishes = (k, where, diversify, cap, exclude)
+        _write_everyone(shop, out, everyone, lambda made: _shape(made, *wishes), shards, processes)
         return
     if shards != "1" or processes != 1:
         raise ConfigError("--shards and --processes are parts of --all; give --all DIR, too")
@@ -311,7 +311,12 @@ def recommend(
 
 
 def _write_everyone(
-    shop: Path, out: Path | None, target: Path, shape: dict[str, Any], shards: str, processes: int
+    shop: Path,
+    out: Path | None,
+    target: Path,
+    shape: Callable[[Recommender], dict[str, Any]],
+    shards: str,
+    processes: int,
 ) -> None:
     from .config import build_folder, load_config  # noqa: PLC0415
     from .scoring.everyone import write_all  # noqa: PLC0415
@@ -322,7 +327,8 @@ def _write_everyone(
     parts, only = (int(second), int(first)) if second else (int(first), None)
     _check_place(target)
     build = out if out is not None else build_folder(load_config(shop))
-    write_all(build, target, shape=shape, parts=parts, only=only, processes=processes, say=_say)
+    wished = shape(_recommender(shop, out))
+    write_all(build, target, shape=wished, parts=parts, only=only, processes=processes, say=_say)
 
 
 def _say_why(why: Explanation, made: Recommender) -> None:

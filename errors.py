@@ -73,7 +73,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``", did you mean 'x'?"`` for the nearest known word, in any case, else ``"; known: a, b, c"`` (at most ten)."""
     choices = sorted(known)
     folded = {choice.casefold(): choice for choice in choices}
-    nearest = get_close_matches(str(word).casefold(), folded, 1)
+    nearest = get_close_matches(word.casefold(), folded, 1)
     if nearest:
         return f", did you mean {folded[nearest[0]]!r}?"
     shown = ", ".join(choices[:10]) + (", …" if len(choices) > 10 else "")

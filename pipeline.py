@@ -25,7 +25,7 @@ import torch
 
 from .config import EncoderSection, ShopConfig, build_folder, load_config
 from .durable import alone, replace_text
-from .encoders.finetune import tune
+from .encoders.finetune import RECIPE, tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
@@ -284,7 +284,9 @@ def _made_from(workshop: Workshop, inputs: str) -> Path | None:
 
 def inputs_of(workshop: Workshop) -> tuple[str, str]:
     """The digests of what the graph and the model are made from: files, settings, seed, weights, and this code."""
-    settings = workshop.config.model_dump(mode="json", exclude={"shop": {"data"}, "store": True, "serve": True})
+    settings = workshop.config.model_dump(
+        mode="json", exclude={"shop": {"data"}, "model": {"batch_mib"}, "store": True, "serve": True}
+    )
     not_graph = ("relations", "encoder", "gnn", "model", "evaluation")
     with closing(open_source(workshop.config)) as source:
         tables = source.digest()
@@ -293,7 +295,8 @@ def inputs_of(workshop: Workshop) -> tuple[str, str]:
     graph = _digest(tables, workshop.store_url, told, *updates)
     weights = resolve(workshop.config.encoder.model).digest
     started = ("warm",) if workshop.warm else ()
-    return graph, _digest(graph, settings, workshop.seed, weights, installed("catalograph"), bundles.FORMAT, *started)
+    code = (installed("catalograph"), bundles.FORMAT, RECIPE)
+    return graph, _digest(graph, settings, workshop.seed, weights, *code, *started)
 
 
 @dataclass(frozen=True)

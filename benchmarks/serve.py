@@ -9,7 +9,7 @@ customer, the others /explain, /similar and /events. Arrivals do not wait for an
 that comes meanwhile. The last line is one JSON object: {"requests", "failed", "why", "p50_ms", "p99_ms", "per_s",
 "max_per_s", "max_per_s_after", "versions", "refused", "mib"}; failed is every answer but 200, lost ones included, and
 why counts them by status; where the maximum is another one afterwards the machine had other work; mib is what the
-processes of the service have to themselves, without the bundle they map: at the start, ten times on the way, at the
+processes of the service have to themselves, without the bundle they map: at the start, nine times on the way, at the
 end.
 """
 

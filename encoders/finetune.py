@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; or anchor and label
-RECIPE = 1  # raised where a change of this code makes other weights of the same inputs
+RECIPE = 1  # raised where a change here, in training.py or in teacher.py makes other weights of the same inputs
 TUNED = "tuned.safetensors"
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 

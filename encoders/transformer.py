@@ -118,7 +118,7 @@ def encode_with(model: SentenceTransformer, section: EncoderSection, texts: Sequ
     with reduced("cpu") if section.precision == "reduced" else nullcontext():
         found = dict(zip(rows, vectors_of(model, rows, section.batch_size), strict=True)) if rows else {}
     nothing = np.zeros(model.get_embedding_dimension() or 1, np.float32)
-    return np.array([found.get(text, nothing) for text in texts], np.float32).reshape(len(texts), len(nothing))
+    return np.stack([found.get(text, nothing) for text in texts]) if texts else np.empty((0, len(nothing)), np.float32)
 
 
 def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from .factors import ease, stacked
 from .families import recency
 from .lightgcn import light_gcn
 from .metrics import rank_metrics
-from .pool import in_batches
+from .pool import in_batches, users_that_fit
 from .profiles import USER, rows_of
 from .sasrec import sasrec
 from .terms import ItemItem, LowRank, Prior, Term
@@ -210,7 +210,7 @@ def ranked(term: Term, evidence: Evidence, allowed: np.ndarray, users: np.ndarra
         scores = np.ascontiguousarray(term.scores({term.profile: rows[batch]}))
         return top_k(scores, k, hidden[batch], allowed)[0]
 
-    return np.concatenate(list(in_batches(users, one)))
+    return np.concatenate(list(in_batches(users, one, size=users_that_fit(evidence.n_items))))
 
 
 def tune(baseline: Baseline, evidence: Evidence, judge: Callable[[Term], float]) -> tuple[Setting, Term]:

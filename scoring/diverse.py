@@ -32,7 +32,7 @@ class Wish:
 
     def size(self, pool_size: int) -> int:
         """How many ranked items of the pool the list is chosen from."""
-        return self.k if self.plain else max(self.k, pool_size)
+        return self.k if self.plain else pool_size
 
     def places(self, items: np.ndarray, scores: np.ndarray) -> Sequence[int]:
         """Places of a ranked pool (item rows [n], -1 at the end where it is short) in the order they are listed."""

@@ -30,6 +30,7 @@ from .pool import ROWS
 from .recommender import Recommender
 
 COLUMNS = ["user", "item", "score", "rank"]
+PLAIN: Mapping[str, Any] = {"where": None, "diversify": 0.0, "cap": {}, "exclude": []}
 
 
 def write_all(
@@ -56,7 +57,7 @@ def write_all(
     place = versions.published(build)
     target.mkdir(parents=True, exist_ok=True)
     wanted = [only] if only is not None else list(range(1, parts + 1))
-    one = partial(_write, place, target, dict(shape), parts)
+    one = partial(_write, place, target, shape, parts)
     with _mapping(min(processes, len(wanted))) as mapped:
         for number, rows in zip(wanted, mapped(one, wanted), strict=True):
             say(f"part {number} of {parts}: " + ("there already" if rows is None else f"{rows:,} places"))
@@ -76,7 +77,10 @@ def _mapping(processes: int) -> Iterator[Callable[..., Iterator[int | None]]]:
 def _write(place: Path, target: Path, shape: Mapping[str, Any], parts: int, number: int) -> int | None:
     """One part; returns its rows, or None where it is there already."""
     name = target / f"part-{number:04}-of-{parts:04}.parquet"
-    told = {"version": place.name, "parts": str(parts)} | {name: json.dumps(value) for name, value in shape.items()}
+    wished = {**PLAIN, **shape, "exclude": sorted(shape.get("exclude", []))}
+    told = {"version": place.name, "parts": str(parts)} | {
+        key: json.dumps(value, sort_keys=True) for key, value in wished.items()
+    }
     origin = {key.encode(): value.encode() for key, value in told.items()}
     for other in target.glob("part-*.parquet"):
         _check_alike(other, origin)

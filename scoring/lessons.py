@@ -29,7 +29,8 @@ from .profiles import profiles_of
 from .topk import search
 
 OF_PURCHASES = ("users", "baskets")  # kinds of pairs: items somebody took
-CHECK_USERS, CHECK_ITEMS = 1_000, 6_000  # at most, of a check: it is repeated while the encoder learns
+CHECK_USERS = 2_000  # at most, of a check: it is repeated while the encoder learns
+CHECK_ITEMS = 20_000  # among which they look: what they have and want, filled up to so many
 
 
 def lessons_of(

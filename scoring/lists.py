@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from .diverse import Wish
 from .model import Model
-from .pool import ROWS, Scorable
+from .pool import Scorable, chunks
 
 
 def ranked(
@@ -17,7 +17,7 @@ def ranked(
 
     names: what each of `rows` is called. items: ids in row order. Rows with fewer than k items have shorter lists.
     """
-    parts = [_listed(model, scorable, rows[start : start + ROWS], wish) for start in range(0, max(len(rows), 1), ROWS)]
+    parts = [_listed(model, scorable, some, wish) for some in chunks(rows)]
     found, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
     row, place = np.nonzero(found >= 0)
     return pa.table(

@@ -22,7 +22,7 @@ from .folds import Fold, end_of, training_folds
 from .head import ENSEMBLE, Head, Sample, fit_head, rank_pool
 from .kept import kept
 from .metrics import is_held_out, rank_metrics
-from .pool import ROWS, Pool, Question, Scorable, choose_blend, fill
+from .pool import BATCH_MIB, Pool, Question, Scorable, choose_blend, chunks, fill
 from .profiles import profiles_of
 from .terms import Term
 
@@ -85,7 +85,7 @@ class Model:
     vectors: RelationVectors | None
     report: dict[str, Any]
     index: DenseIndex | None = None
-    batch_mib: float = 16
+    batch_mib: float = BATCH_MIB
 
     def scorable(self, log: InteractionLog) -> Scorable:
         """The terms with the histories of everybody in `log`."""
@@ -121,8 +121,8 @@ class Model:
         """float32 [user, term] of these users' pools; zeros where the head does not ask."""
         if not self.head.reads_context:
             return np.zeros((len(users), len(self.terms)), np.float32)
-        parts = np.split(users, range(ROWS, len(users), ROWS))
-        return np.concatenate([fill(scorable, part, self.blend, self.pool_size).context.peak for part in parts])
+        pools = (fill(scorable, some, self.blend, self.pool_size) for some in chunks(users))
+        return np.concatenate([pool.context.peak for pool in pools])
 
     def parts(self, scorable: Scorable, users: np.ndarray, items: np.ndarray, peaks: np.ndarray) -> np.ndarray:
         """float32 [user, item, term]: contributions to the scores of any items [n], pooled or not."""
@@ -205,7 +205,7 @@ def indexed(model: Model, log: InteractionLog, say: Say = lambda _: None) -> Mod
     than those it was made to find."""
     scorable = model.scorable(log)
     some = np.random.default_rng(0).permutation(np.unique(log.user))[: 2 * SEARCHED]
-    made_for, users = np.array_split(some, 2)
+    made_for, users = np.array_split(some, 2) if len(some) > 1 else (some, some)
     index = DenseIndex.of(model.terms, model.blend, scorable.rows(made_for), model.pool_size)
     if index is None:
         say("the pool's blend has no dense part: its search is exact")

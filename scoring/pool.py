@@ -28,6 +28,7 @@ from .topk import top_k
 BATCH = 128  # users scored at once, at most
 SAMPLE = 3_000  # users the learned blend is fitted on
 STRONGEST = 8
+BATCH_MIB = 16.0  # of scores that a thread holds: what stays in the caches is faster than what does not
 TIE = 1e-4  # of the popularity in a blend of the strongest terms, whose spreads are 1
 ROWS = 8 * BATCH  # users whose pools are held at once, [user, pool size, term] float32
 T = TypeVar("T")
@@ -39,8 +40,7 @@ class Scorable:
 
     hidden: sparse [user, item], nonzero = never recommended to this user. allowed: bool [item].
     about_items, about_users: float32 [item or user, feature], what the heads read beside the terms. index: finds pools
-    without a look at every item; None looks at every one. batch_mib: what a thread holds of float32 [user, item] at
-    once: what stays in the caches is faster than what does not.
+    without a look at every item; None looks at every one. batch_mib: what a thread holds of float32 [user, item].
     """
 
     terms: tuple[Term, ...]
@@ -50,11 +50,11 @@ class Scorable:
     about_items: np.ndarray
     about_users: np.ndarray
     index: DenseIndex | None = None
-    batch_mib: float = 16
+    batch_mib: float = BATCH_MIB
 
     def batch(self, held: int) -> int:
         """Users of whom `held` scores of every item fit into the memory, and one at least."""
-        return min(max(int(self.batch_mib * 2**20) // (4 * held * len(self.allowed)), 1), BATCH)
+        return users_that_fit(len(self.allowed), held, self.batch_mib)
 
     def rows(self, users: np.ndarray) -> dict[str, sp.csr_matrix]:
         """The profile rows of a batch of user rows."""
@@ -75,6 +75,16 @@ class Scorable:
         return np.concatenate([self.about_items[np.maximum(items, 0)], about], axis=2)
 
 
+def users_that_fit(n_items: int, held: int = 1, mib: float = BATCH_MIB) -> int:
+    """Users of whom `held` scores of every item fit into so much memory: one at least, and BATCH at most."""
+    return min(max(int(mib * 2**20) // (4 * held * max(n_items, 1)), 1), BATCH)
+
+
+def chunks(users: np.ndarray) -> list[np.ndarray]:
+    """User rows in parts whose pools may be held at once."""
+    return np.split(users, range(ROWS, len(users), ROWS))
+
+
 @dataclass(frozen=True)
 class Pool:
     """items: int64 [user, size], best first, -1 where a user has fewer. values: float32 [user, size, term]."""
@@ -90,14 +100,14 @@ class Pool:
 
 def in_batches(users: np.ndarray, work: Callable[[np.ndarray], T], *, size: int = BATCH) -> Iterator[T]:
     """`work` over batches of users, in order; numpy, scipy and torch let go of the interpreter lock."""
-    torch.get_num_threads()  # a thread that has not settled for its number would take over that of ours
-    yield from _threads().map(work, np.split(users, range(size, len(users), size)))
+    cores = torch.get_num_threads()  # a thread that has not settled for its number would take over that of ours
+    yield from _threads(cores).map(work, np.split(users, range(size, len(users), size)))
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    """As many as torch has, each on one core: many short products on all cores would mostly wait for one another."""
-    return ThreadPoolExecutor(torch.get_num_threads(), "pool", torch.set_num_threads, (1,))
+def _threads(cores: int) -> ThreadPoolExecutor:
+    """Each on one core: many short products on all cores would mostly wait for one another."""
+    return ThreadPoolExecutor(cores, "pool", torch.set_num_threads, (1,))
 
 
 def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, only: np.ndarray | None = None) -> Pool:
@@ -184,7 +194,8 @@ def softmax_loss(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, k: int = 10) -> np.ndarray:
-    """Weights float64 [term]: 1/spread for the eight terms with the best NDCG@k alone, 0 for the others."""
+    """Weights float64 [term]: 1/spread for the eight terms with the best NDCG@k alone, 0 for the others; but TIE for
+    the popularity, which orders what the eight say nothing about."""
     users = users[:700]
 
     def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ from .lists import ranked
 from .names import MOST_HINTED, ItemNames
 from .newcomers import Attributes, NewItem, Vocabulary, parts_of, score_new, vocabulary, with_taste
 from .paths import ItemGraph
-from .pool import ROWS, Scorable
+from .pool import Scorable, chunks
 from .terms import reasoned
 from .topk import top_k
 from .update import Updated, settle, update
@@ -96,7 +96,9 @@ class Recommender:
             StoreError: the store cannot be written; nothing was taken in.
         """
         done = update(self._home, changes, store_url=store)
-        self.__dict__ = Recommender.load(self._home).__dict__  # at once: a call under way keeps what it began with
+        new = Recommender.load(self._home)
+        new.adopt(self)
+        self.__dict__ = new.__dict__  # at once: a call under way keeps what it began with
         return done
 
     def recommend(
@@ -166,7 +168,7 @@ class Recommender:
         """float32 [pair]: the score of users[n] for items[n].
 
         Raises:
-            ConfigError: there are more of the ones than of the others.
+            UnknownIdError: nobody knows one of them. ConfigError: there are more of the ones than of the others.
         """
         if len(users) != len(items):
             raise ConfigError(f"score_pairs needs an item for each user: {len(users)} users, {len(items)} items")
@@ -439,7 +441,7 @@ class Recommender:
             raise ConfigError(f"a list of {ids.node_type} ids is wanted; say [{wanted!r}]")
         for id_ in wanted:
             if id_ not in ids:
-                raise UnknownIdError(f"no {ids.node_type} {id_!r} in {self.bundle.shop}{_hint(id_, ids)}")
+                raise UnknownIdError(f"no {ids.node_type} {id_!r} in {self.bundle.shop}{_hint(str(id_), ids)}")
         return np.asarray(ids.rows(list(wanted)))
 
     def _newcomer(self, history: Sequence[str], features: Attributes | None = None) -> Scorable:
@@ -511,7 +513,7 @@ class Recommender:
         size = wish.size(self.model.pool_size)
         return [
             [self._recommended(items[n], scores[n], parts[n]) for n in wish.places(items, scores)]
-            for some in np.split(users, range(ROWS, len(users), ROWS))
+            for some in chunks(users)
             for items, scores, parts in zip(*self.model.recommend(scorable, some, size, wish.only), strict=True)
         ]
 
@@ -535,7 +537,7 @@ class Recommender:
             lately = np.bincount(histories.item[histories.last >= now - RECENT_DAYS], minlength=n_items)
             counts = lately + counts / (counts.max() + 1)
         allowed = self.model.allowed if wish.only is None else self.model.allowed & wish.only
-        (items,), (scores,) = top_k(counts[None], max(wish.k, self.model.pool_size), None, allowed)
+        (items,), (scores,) = top_k(counts[None], self.model.pool_size, None, allowed)
         return [
             Recommended(self._items.ids[items[n]], float(scores[n]), {"popularity": float(scores[n])})
             for n in wish.places(items, scores)

@@ -17,6 +17,7 @@ from ..config import ServeSection
 from .keys import Key, Keys
 from .telemetry import Visit
 
+WANTED = {"WWW-Authenticate": "Bearer"}  # the page asks for a key where it sees this
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -57,15 +58,12 @@ class Door:
         now = time.monotonic()
         rate = self.limits.rate_per_s
         if not self._allowances.setdefault(visit.client, Allowance(rate, 2 * rate, now)).take(now):
-            raise HTTPException(
-                429, f"more than {rate:g} requests a second; wait a second and try again", {"Retry-After": "1"}
-            )
+            said = f"more than {rate:g} requests a second; wait a second and try again"
+            raise HTTPException(429, said, {"Retry-After": "1"} | ({} if key or self.keys is None else WANTED))
         if self.keys is None:
             return
         if key is None:
-            raise HTTPException(
-                401, "no such key; send one as `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"}
-            )
+            raise HTTPException(401, "no such key; send one as `Authorization: Bearer KEY`", WANTED)
         if scope not in key.scopes:
             raise HTTPException(403, f"the key {key.name!r} does not have the scope {scope!r}")
 

@@ -8,9 +8,8 @@ let wanted = null; // {user} or {history}: whom somebody asked for last, and the
 let question = null; // the same of the list on the page, which is what gets explained
 const titles = new Map(); // of the items seen so far, for histories that are pasted
 let turn = 0; // answers to earlier questions are dropped,
-let steps = 0; // what went wrong with them is not told,
-let suggesting = 0; // suggestions for less of a name are dropped,
-let reasonsTurn = 0; // and so are reasons that are not the last asked for, or belong to a list that is gone
+let suggesting = 0; // suggestions for less of a name,
+let reasonsTurn = 0; // and reasons that are not the last asked for, or belong to a list that is gone
 
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -31,19 +30,18 @@ async function ask(path, body) {
   if (key) headers.Authorization = `Bearer ${key}`;
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
   const said = await answer.json();
-  if (answer.status === 401 || (answer.status === 429 && !key)) find("door").hidden = false;
+  if (answer.headers.has("WWW-Authenticate")) find("door").hidden = false;
   if (!answer.ok) throw new Error(said.detail);
   return said;
 }
 
 // Runs one step of the conversation; what goes wrong is told in the status line.
 async function tell(work) {
-  const mine = ++steps;
   find("told").textContent = "";
   try {
     await work();
   } catch (error) {
-    if (mine === steps) find("told").textContent = error instanceof TypeError ? "The service does not answer." : error.message;
+    find("told").textContent = error instanceof TypeError ? "The service does not answer." : error.message;
   }
 }
 
@@ -74,12 +72,17 @@ function addToHistory(item) {
 async function show(asked) {
   const mine = ++turn;
   wanted = asked;
-  const had = asked.user
-    ? (await ask("/history", asked)).found
-    : asked.history.map((id) => ({ id, title: titles.get(id) ?? id }));
-  const body = asked.user ? { users: [asked.user] } : { history: asked.history };
-  const where = find("where").value.trim();
-  const said = await ask("/recommend", where ? { ...body, where } : body);
+  let had, said;
+  try {
+    had = asked.user
+      ? (await ask("/history", asked)).found
+      : asked.history.map((id) => ({ id, title: titles.get(id) ?? id }));
+    const body = asked.user ? { users: [asked.user] } : { history: asked.history };
+    const where = find("where").value.trim();
+    said = await ask("/recommend", where ? { ...body, where } : body);
+  } catch (error) {
+    if (mine === turn) throw error;
+  }
   if (mine !== turn) return;
   question = asked;
   reasonsTurn++;

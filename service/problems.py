@@ -19,7 +19,10 @@ from .gather import BusyError
 
 LOG = logging.getLogger(__name__)
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": wire.Problem, "description": "The body is no JSON."},
+    400: {
+        "model": wire.Problem,
+        "description": "The body is no JSON, or the host is not this machine.",
+    },
     401: {"model": wire.Problem, "description": "No key, or none we know."},
     403: {"model": wire.Problem, "description": "The key lacks the scope."},
     413: {"model": wire.Problem, "description": "The body is too large."},
@@ -27,7 +30,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     429: {"model": wire.Problem, "description": "Too many requests of this key."},
     503: {"model": wire.Problem, "description": "Too much to do at the moment, or it took too long."},
 }
-SHORT = {400: "this is not a name of the service; ask for localhost", 413: "the body is too large"}
+PLAIN = {400: "this is not a name of the service; ask for localhost", 413: "the body is too large"}
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": wire.Problem, "description": "An id nobody knows."}}
 
 
@@ -95,17 +98,17 @@ class InJson:
             nonlocal said
             if said:  # the plain text
                 return
-            if message["type"] == "http.response.start" and message["status"] in SHORT and not _is_json(message):
+            if message["type"] == "http.response.start" and message["status"] in PLAIN and _is_plain(message):
                 said = True
-                await _problem(message["status"], SHORT[message["status"]])(scope, receive, send)
+                await _problem(message["status"], PLAIN[message["status"]])(scope, receive, send)
             else:
                 await send(message)
 
         await self._app(scope, receive, sending)
 
 
-def _is_json(start: Message) -> bool:
-    return Headers(raw=start["headers"]).get("content-type") == "application/json"
+def _is_plain(start: Message) -> bool:
+    return Headers(raw=start["headers"]).get("content-type", "").startswith("text/plain")
 
 
 class LastResort:

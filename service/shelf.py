@@ -61,7 +61,7 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        settle(folder)
+        settle(folder)  # an update was killed between its graph and its model
         self._seen = self._pointer()
         place = versions.published(folder)
         self.current = edition(place, folder)

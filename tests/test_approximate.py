@@ -40,9 +40,12 @@ def test_the_index_looks_as_far_as_it_takes_to_find_the_largest_inner_products(t
     others = {"uniform": sp.random(200, 3_000, 0.003, "csr", np.float32, random_state=1)}
     queries, vectors = queries_of(terms, weights, others), np.column_stack([0.5 * right, 2 * right[:, 0]])
     np.testing.assert_allclose(queries @ vectors.T, blended(terms, weights, others), rtol=1e-3, atol=1e-3)
-    exact, _ = search(queries, vectors, 20)
+    exact, allowed = search(queries, vectors, 20)[0], random.random(3_000) < 0.1
     for found in (index, DenseIndex.opened(tmp_path / "index")):
         assert share_of(exact, found.nearest(queries, 20 * approximate.WIDER)) > 0.97
+        near = found.nearest(queries, 20 * approximate.WIDER, allowed)
+        assert allowed[near[near >= 0]].all()
+        assert share_of(search(queries, vectors, 20, allowed=allowed)[0], near) > 0.9
     assert index.looked_into < 1
 
 

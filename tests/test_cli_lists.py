@@ -11,7 +11,7 @@ from catalograph import Changes, Recommender
 from catalograph.cli import main
 from catalograph.errors import CatalographError, UnknownIdError
 from catalograph.pipeline import open_workshop, rebuild
-from catalograph.scoring import model, recommender
+from catalograph.scoring import pool
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +180,7 @@ def test_lists_of_many_are_those_of_each(built, monkeypatch):
     shop = Recommender.load(built[1])
     users = shop.bundle.users["id"].to_pylist()
     whole, scores = shop.recommend(users, 3), shop.score_pairs(users, ["i03"] * len(users))
-    for module in (recommender, model):
-        monkeypatch.setattr(module, "ROWS", 7)
+    monkeypatch.setattr(pool, "ROWS", 7)
     assert shop.recommend(users, 3) == whole
     np.testing.assert_array_equal(shop.score_pairs(users, ["i03"] * len(users)), scores)
 

@@ -166,7 +166,7 @@ def test_alerts_and_dashboard_read_figures_and_endpoints_that_exist(name):
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
 def test_every_alert_fires_when_it_should_and_else_is_silent(tmp_path):
-    """By Prometheus's own evaluation of the rules over figures of an hour like those of the service."""
+    """By Prometheus's own evaluation of the rules over half an hour of figures, and two weeks of one."""
     rules = ROOT / "docker" / "alerts.yml"
     (group,) = yaml.safe_load(rules.read_text("utf-8"))["groups"]
     said = {rule["alert"]: rule["annotations"] for rule in group["rules"]}

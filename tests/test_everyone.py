@@ -93,7 +93,7 @@ def test_parts_of_two_models_never_mix(built, tmp_path):
     write_all(built[1], tmp_path / "lists", shape=SHAPE, parts=2, only=1)
     for options, complaint in (
         ({"shape": {"k": 2}, "parts": 2}, "is of k 3, not 2"),
-        ({"shape": SHAPE | {"where": "price < 5"}, "parts": 2}, 'is of where none, not "price < 5"'),
+        ({"shape": SHAPE | {"where": "price < 5"}, "parts": 2}, 'is of where null, not "price < 5"'),
         ({"shape": SHAPE, "parts": 3}, "is of parts 2"),
     ):
         with pytest.raises(ArtifactError, match=complaint):

@@ -12,6 +12,7 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -34,7 +35,7 @@ from catalograph.scoring.words import in_words
 from catalograph.service import desk, shelf, wire
 from catalograph.service.gather import BusyError, Crew, Gatherer
 from catalograph.service.keys import VARIABLE, add_key, load_keys
-from catalograph.service.shelf import Edition
+from catalograph.service.shelf import Edition, Shelf
 from catalograph.service.telemetry import JsonLines
 
 QUESTIONS = {
@@ -379,14 +380,17 @@ def test_wrong_keys_share_an_allowance_and_take_nothing_from_the_right_ones(buil
     secret = add_key(tmp_path / "keys", "website", ["read"])
     with client(build, keyed=True, keys=tmp_path / "keys", rate_per_s=2) as asking:
 
-        def status(key):
+        def asked(key):
             header = {"Authorization": f"Bearer {key}"}
-            return asking.post("/history", json={"user": "u01"}, headers=header).status_code
+            return asking.post("/history", json={"user": "u01"}, headers=header)
 
-        tried = [status(f"guess {n}") for n in range(12)]
-        assert tried[:4] == [401] * 4
-        assert 429 in tried
-        assert status(secret) == 200
+        tried = [asked(f"guess {n}") for n in range(12)]
+        assert [answer.status_code for answer in tried[:4]] == [401] * 4
+        assert 429 in {answer.status_code for answer in tried}
+        assert all(answer.headers["www-authenticate"] == "Bearer" for answer in tried)  # the page asks for a key then
+        mine = [asked(secret) for n in range(12)]
+        assert mine[0].status_code == 200
+        assert not any("www-authenticate" in answer.headers for answer in mine)
 
 
 def test_a_key_that_is_taken_out_opens_nothing_whatever_else_the_file_holds(build, tmp_path):
@@ -503,6 +507,30 @@ def test_an_error_of_ours_is_told_without_its_insides(build, monkeypatch, caplog
     told = [JsonLines().format(record) for record in caplog.records if record.exc_info]
     assert json.loads(told[0])["error"] == "RuntimeError"
     assert "secret" not in told[0]
+
+
+def test_what_other_libraries_log_is_json_too(capsys):
+    program = (
+        "import logging, logging.config; from catalograph.service.telemetry import LOGGING; "
+        "logging.config.dictConfig(LOGGING); logging.getLogger('somewhere.else').warning('a\\nb')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert [line["event"] for line in lines(done.stderr)] == ["a\nb"]
+
+
+def test_a_new_version_keeps_the_encoder_where_it_is_the_same(build):
+    shelf = Shelf(build)
+    shelf.current.model.encode(["a mug"])
+    held = shelf.current.model._encoder
+    publish_again(build)
+    before = shelf.current
+    shelf.refresh()
+    assert shelf.current is not before
+    assert vars(shelf.current.model)["_encoder"] is held
+    other = Recommender.load(build)
+    other.bundle.config["encoder"]["max_tokens"] += 1
+    other.adopt(before.model)
+    assert "_encoder" not in vars(other)
 
 
 def test_logs_are_json_and_hold_no_customer(build, caplog):
