@@ -6,11 +6,12 @@ Serves a copy of a build on loopback, measures how many requests a second it ans
 soon as they are answered; the median of several windows, the first left out), and then keeps up 80 % of
 that while the bundle is published anew three times and a torn one once. Nine of ten requests are /recommend for one
 customer, the others /explain, /similar and /events. Arrivals do not wait for answers, so a stall shows in every request
-that comes meanwhile. The last line is one JSON object: {"requests", "failed", "why", "p50_ms", "p99_ms", "per_s",
-"max_per_s", "max_per_s_after", "versions", "refused", "mib"}; failed is every answer but 200, lost ones included, and
-why counts them by status; where the maximum is another one afterwards the machine had other work; mib is what the
-processes of the service have to themselves, without the bundle they map: at the start, nine times on the way, at the
-end.
+that comes meanwhile. The last line is one JSON object: {"requests", "failed", "why", "p50_ms", "p99_ms", "p99_ms_between",
+"slowest_ms", "per_s", "max_per_s", "max_per_s_after", "versions", "refused", "mib"}; failed is every answer but 200,
+lost ones included, and why counts them by status; p99_ms_between leaves out what was due in the AFTER_S seconds after a
+version was published, and slowest_ms is the slowest answer of each tenth of the time; where the maximum is another one
+afterwards the machine had other work; mib is what the processes of the service have to themselves, without the bundle
+they map: at the start, nine times on the way, at the end.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ TOML = '[shop]\nname = "load"\n[items]\nfile = "none.csv"\n[serve]\nrate_per_s =
 
 KEPT_S = 3  # the service closes a connection after five seconds without a request
 WINDOWS = 5  # of the measured maximum
+AFTER_S = 20  # in which a new version is found, loaded, tried and swapped in, and what waited meanwhile is answered
 
 VERSION = re.compile(rb'"version":"([^"]*)"')  # reading a whole /explain would cost the client more than asking it
 
@@ -51,8 +53,10 @@ Question = tuple[str, dict[str, object]]
 
 @dataclass
 class Tally:
-    """What came back. ends: when the good answers did, by the clock of perf_counter."""
+    """What came back. due, ends: when requests were to be sent and when the good answers came, by the clock of
+    perf_counter. seconds: from one to the other, of all answers."""
 
+    due: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
@@ -170,18 +174,22 @@ async def load(
         task.add_done_callback(asked.discard)
     await asyncio.gather(*asked)
     took = time.perf_counter() - start
-    await swaps
+    published = await swaps
     watching.cancel()
     mib.append(memory(running))
     _, figures = await client.ask("GET", "/metrics")
     found = re.search(r'swaps_total{outcome="refused"} (.*)', figures.decode())
-    p50, p99 = np.percentile(tally.seconds, (50, 99)) * 1000
+    ms, due = 1000 * np.array(tally.seconds), np.array(tally.due)
+    (p50, p99), between = np.percentile(ms, (50, 99)), away_from(published, due)
+    tenth = np.minimum((due - start) / (count / (0.8 * most)) * 10, 9).astype(int)
     return {
         "requests": count,
         "failed": tally.failed.total(),
         "why": dict(tally.failed),
         "p50_ms": round(p50, 1),
         "p99_ms": round(p99, 1),
+        "p99_ms_between": round(np.percentile(ms[between], 99), 1) if between.any() else None,
+        "slowest_ms": [round(ms[tenth == n].max(initial=0)) for n in range(10)],
         "per_s": round(count / took),
         "max_per_s": round(most),
         "max_per_s_after": round(await measured_maximum(client, bodies, clients, min(seconds / 3, 30))),
@@ -228,6 +236,7 @@ async def ask(client: Client, question: Question, tally: Tally, since: float) ->
     except (OSError, EOFError) as e:
         said = type(e).__name__
     end = time.perf_counter()
+    tally.due.append(since)
     tally.seconds.append(end - since)
     if said != "200":
         tally.failed[said] += 1
@@ -245,11 +254,20 @@ async def watch(running: subprocess.Popen[bytes], mib: list[int], every: float) 
         mib.append(await asyncio.to_thread(memory, running))
 
 
-async def publish_all(build: Path, seconds: float) -> None:
-    """Three good versions and, before the last, a torn one."""
+def away_from(moments: list[float], due: np.ndarray) -> np.ndarray:
+    """bool [request]: was not due in the AFTER_S seconds after any of the moments."""
+    since = due[:, None] - np.array(moments)
+    return ~((since >= 0) & (since < AFTER_S)).any(1)
+
+
+async def publish_all(build: Path, seconds: float) -> list[float]:
+    """Three good versions and, before the last, a torn one; when each began to be written."""
+    begun = []
     for torn in (False, False, True, False):
         await asyncio.sleep(seconds / 5)
+        begun.append(time.perf_counter())
         await asyncio.to_thread(publish_copy, build, torn)
+    return begun
 
 
 def publish_copy(build: Path, torn: bool) -> None:
