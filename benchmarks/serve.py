@@ -3,10 +3,10 @@
     python benchmarks/serve.py --build build/online-retail [--minutes 10] [--workers 1] [--clients 32]
 
 Serves a copy of a build on loopback, measures how many requests a second it answers at most (clients that ask again as
-soon as they are answered; the median of several windows, the first left out), and then keeps up 80 % of
-that while the bundle is published anew three times and a torn one once. Nine of ten requests are /recommend for one
-customer, the others /explain, /similar and /events. Arrivals do not wait for answers, so a stall shows in every request
-that comes meanwhile. The last line is one JSON object: {"requests", "failed", "why", "p50_ms", "p99_ms", "p99_ms_between",
+soon as they are answered; the median of several windows, the first left out), and then keeps up 80 % of that while the
+bundle is published anew three times and a torn one once. Nine of ten requests are /recommend for one customer, the
+others /explain, /similar and /events. Arrivals do not wait for answers, so a stall shows in every request that comes
+meanwhile. The last line is one JSON object: {"requests", "failed", "why", "p50_ms", "p99_ms", "p99_ms_between",
 "slowest_ms", "per_s", "max_per_s", "max_per_s_after", "versions", "refused", "mib"}; failed is every answer but 200,
 lost ones included, and why counts them by status; p99_ms_between leaves out what was due in the AFTER_S seconds after a
 version was published, and slowest_ms is the slowest answer of each tenth of the time; where the maximum is another one
