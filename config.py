@@ -273,7 +273,7 @@ class FinetuneSection(Section):
         "queries",
     )
     layers: int = Field(0, ge=0)  # full: the last so many layers alone; 0: everything
-    steps: int = Field(600, ge=1)
+    steps: int = Field(480, ge=1)
     batch_size: int = Field(128, ge=2)  # pairs of a step; each is a negative to the others
     mini_batch: int = Field(0, ge=0)  # pairs held in memory at once, for batches larger than it; 0: the whole batch
     max_tokens: int = Field(32, ge=8, le=512)  # of a text, while learning
@@ -284,7 +284,7 @@ class FinetuneSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     temperature: float = Field(0.05, gt=0)
     rank: int = Field(16, ge=1)  # of lora and adalora
-    checks: int = Field(4, ge=1)  # looks at the validation users, each with a checkpoint
+    checks: int = Field(3, ge=1)  # looks at the validation users, each with a checkpoint
     patience: int = Field(2, ge=1)  # looks without a better validation NDCG@10 before it stops
     runs: int = Field(1, ge=1)  # tuned with different seeds, and averaged
 
@@ -460,7 +460,8 @@ def build_folder(config: ShopConfig) -> Path:
 
 
 def load_config(path: Path, *, data: Path | None = None) -> ShopConfig:
-    """The checked configuration in `path`; `shop.data` becomes absolute (`data` when given).
+    """The checked configuration in `path`; `shop.data` becomes absolute (`data` when given), and a folder of it that
+    `encoder.model` names.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key (with the nearest known one) or a value of the wrong kind.
@@ -485,7 +486,10 @@ def read_config(text: str, path: Path, *, data: Path | None = None) -> ShopConfi
     except ValidationError as e:
         raise ConfigError(f"{path}: {_first_complaint(e)}") from None
     folder = (data if data is not None else path.parent / config.shop.data).resolve()
-    return config.model_copy(update={"shop": config.shop.model_copy(update={"data": folder})})
+    beside = folder / Path(config.encoder.model).expanduser()
+    encoder = config.encoder.model_copy(update={"model": str(beside)}) if beside.is_dir() else config.encoder
+    shop = config.shop.model_copy(update={"data": folder})
+    return config.model_copy(update={"shop": shop, "encoder": encoder})
 
 
 def _first_complaint(error: ValidationError) -> str:

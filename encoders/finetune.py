@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; or anchor and label
-RECIPE = 1  # raised where a change here, in training.py or in teacher.py makes other weights of the same inputs
+RECIPE = 2  # raised where a change here, in training.py or in teacher.py makes other weights of the same inputs
 TUNED = "tuned.safetensors"
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 
@@ -131,7 +131,8 @@ def tune(
 ) -> Path:
     """The folder of the tuned encoder: made by an earlier call with the same inputs, or now.
 
-    Where no checkpoint is better on `check` than the encoder it started from, it is that encoder again.
+    Where no checkpoint is better on `check` than the encoder it started from, it is that encoder again; :func:`taken`
+    names the one it started from then.
 
     Raises:
         MissingExtraError: the extra `finetune` is not installed.
@@ -167,7 +168,7 @@ def tune(
         "lessons": {kind: len(texts["anchor"]) for kind, texts in columns.items()},
         "trained_parameters": measured[0]["trained_parameters"],
         "checks": [found["checks"] for found in measured],
-        **_taken_over(model, section, check, [one / TUNED for one in parts], say),
+        **_taken_over(model, section, check, [one / TUNED for one in parts], measured, say),
         "seconds": round(time.perf_counter() - start, 1),
     }
     _publish(model, width, part, place, report)
@@ -175,10 +176,24 @@ def tune(
     return place
 
 
+def taken(place: Path, section: EncoderSection) -> EncoderSection:
+    """The section with the encoder that :func:`tune` put at `place`; as it is where tuning made it no better, so that
+    vectors of before still count."""
+    report = json.loads(place.with_name(place.name + ".json").read_text(encoding="utf-8"))
+    better = report["after"] > report["before"]
+    return section.model_copy(update={"model": str(place)}) if better else section
+
+
 def _taken_over(
-    model: SentenceTransformer, section: EncoderSection, check: Check, runs: Sequence[Path], say: Say
+    model: SentenceTransformer,
+    section: EncoderSection,
+    check: Check,
+    runs: Sequence[Path],
+    measured: Sequence[Mapping[str, Any]],
+    say: Say,
 ) -> dict[str, Any]:
-    """Give the model the average of the runs' weights, if `check` finds it better so; what was measured of both."""
+    """Give the model the average of the runs' weights, if `check` finds it better so; what was measured of both. The
+    weights of a single run are those of its best look, which has measured them."""
 
     def encoded(texts: Sequence[str]) -> np.ndarray:
         return vectors_of(model, list(texts), section.batch_size)
@@ -186,7 +201,7 @@ def _taken_over(
     before, general = _value(model, section, check), similarities(encoded)
     start = {key: value.clone() for key, value in model.state_dict().items()}
     model.load_state_dict(_mean([load_file(run) for run in runs]))
-    after = _value(model, section, check)
+    after = max(measured[0]["checks"]) if len(runs) == 1 else _value(model, section, check)
     if after <= before:
         say(f"validation NDCG@10 {before:.4f} before tuning, {after:.4f} after it; the encoder stays as it was")
         model.load_state_dict(start)
@@ -274,10 +289,10 @@ def _one_run(
         merge(model, section.finetune)
     weights = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     save_file(weights, part / TUNED)
-    for checkpoint in part.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
     found = {"trained_parameters": count, "checks": checks}
     replace_text(done, json.dumps(found))
+    for checkpoint in part.glob("checkpoint-*"):  # last: a kill in between must not leave a half checkpoint to resume
+        shutil.rmtree(checkpoint)
     return found
 
 

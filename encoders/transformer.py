@@ -122,15 +122,26 @@ def encode_with(model: SentenceTransformer, section: EncoderSection, texts: Sequ
 
 
 def vectors_of(model: SentenceTransformer, texts: list[str], batch_size: int) -> np.ndarray:
-    """float32 [text, dim] of unit length."""
-    vectors = model.encode(
-        texts, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-    )
-    return np.asarray(vectors, np.float32)
+    """float32 [text, dim] of unit length.
+
+    Batches are of texts that are equally long to the model: what it reads of each, not its characters, decides how
+    much of a batch is padding.
+    """
+    length = np.array([len(words) for words in words_of(model, texts)], int)
+    vectors = np.zeros((len(texts), model.get_embedding_dimension() or 1), np.float32)
+    order = np.argsort(length, kind="stable")
+    for rows in np.split(order, range(batch_size, len(order), batch_size)) if len(order) else []:
+        batch = [texts[row] for row in rows.tolist()]
+        vectors[rows] = model.encode(
+            batch, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+        )
+    return vectors
 
 
 def words_of(model: SentenceTransformer, texts: list[str]) -> list[list[int]]:
     """The numbers of the words and pieces of words the model reads of each text."""
+    if not texts:
+        return []
     read = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length, add_special_tokens=False)
     return [list(numbers) for numbers in read["input_ids"]]
 

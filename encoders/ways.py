@@ -23,7 +23,8 @@ def prepare(model: SentenceTransformer, section: FinetuneSection) -> None:
     """Leave exactly the weights trainable that the way trains; drop-out as told everywhere.
 
     Raises:
-        ConfigError: the model has fewer layers than `layers` asks for, or its layers are not where BERTs have them.
+        ConfigError: the model has fewer layers than `layers` asks for, its layers are not where BERTs have them, or
+            peft does not know where this kind of model takes the way's adapters.
     """
     if section.way == "full":
         _only_last(model, section.layers)
@@ -32,7 +33,12 @@ def prepare(model: SentenceTransformer, section: FinetuneSection) -> None:
 
         with warnings.catch_warnings():  # peft reads a name that transformers is about to rename
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            backbone(model).model = get_peft_model(backbone(model).model, _adapters(section))
+            try:
+                backbone(model).model = get_peft_model(backbone(model).model, _adapters(section))
+            except ValueError as e:  # peft knows the layers of some kinds of model alone
+                raise ConfigError(
+                    f'encoder.finetune.way = {section.way!r} does not fit this encoder ({e}); say "full" or "lora"'
+                ) from None
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = section.dropout

@@ -1,12 +1,14 @@
 """Item text and its vectors: what the text says, what the cache may be trusted with, which models load."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_bert
 from torch_geometric.data import HeteroData
 
-from catalograph.config import EncoderSection
+from catalograph.config import EncoderSection, load_config
 from catalograph.encoders import transformer, weights
 from catalograph.encoders.cache import VectorCache, text_digests
 from catalograph.encoders.node_text import LONGEST, clean, compose
@@ -73,6 +75,23 @@ def test_order_of_texts_and_batches_do_not_matter(section):
     one_by_one = np.concatenate([encode([text], section, cache=None) for text in TEXTS[:4]])
     small = section.model_copy(update={"batch_size": 2})
     np.testing.assert_allclose(encode(TEXTS[3::-1], small, cache=None), one_by_one[::-1], atol=1e-5)
+
+
+def test_batches_are_of_texts_equally_long_to_the_model(section):
+    model = transformer.load_model(weights.resolve(section.model), section, "cpu")
+    long, short = ["red mug " * 9] * 4, ["xylophonically" * 9] * 4  # one is many words, the other one unknown word
+    read = []
+    model.register_forward_pre_hook(lambda _, given: read.append(given[0]["input_ids"].shape))
+    transformer.vectors_of(model, [text for pair in zip(long, short, strict=True) for text in pair], 4)
+    assert [rows for rows, _ in read] == [4, 4]
+    assert read[0][1] < read[1][1]
+
+
+def test_a_folder_beside_the_data_is_an_encoder(section, tmp_path):
+    (tmp_path / "shop.toml").write_text('[shop]\nname = "s"\n[items]\nfile = "i.csv"\n[encoder]\nmodel = "mine"\n')
+    assert load_config(tmp_path / "shop.toml").encoder.model == "mine"  # may be a name of the hub
+    shutil.copytree(section.model, tmp_path / "mine")
+    assert load_config(tmp_path / "shop.toml").encoder.model == str(tmp_path / "mine")
 
 
 def test_equal_runs_give_equal_vectors(section):

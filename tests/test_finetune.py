@@ -24,7 +24,7 @@ from catalograph import Recommender
 from catalograph.config import EncoderSection, FinetuneSection, SplitSection, load_config
 from catalograph.encoders import finetune, pairs, teacher, training, ways, weights
 from catalograph.encoders.drift import ALIKE, UNLIKE
-from catalograph.encoders.finetune import Check, Lessons, tune
+from catalograph.encoders.finetune import Check, Lessons, taken, tune
 from catalograph.encoders.pairs import Neighbourhood, TextPairs, noised, of_baskets, of_queries, of_users
 from catalograph.encoders.teacher import Tastes
 from catalograph.encoders.teacher import taught as teach
@@ -277,6 +277,17 @@ def test_small_ways_train_little_and_leave_a_plain_model(taught, planted, way):
     assert weights.resolve(str(place)).digest != weights.resolve(str(planted[0])).digest
 
 
+def test_a_way_that_does_not_fit_the_encoder_is_told_in_a_line(planted, monkeypatch):
+    def unknown(*_):
+        raise ValueError("Please specify `target_modules`")
+
+    monkeypatch.setattr("peft.get_peft_model", unknown)
+    section = section_of(planted[0], way="adapter")
+    model = finetune.load_model(weights.resolve(section.model), section, "cpu")
+    with pytest.raises(ConfigError, match="'adapter' does not fit this encoder"):
+        ways.prepare(model, section.finetune)
+
+
 def _model(folder):
     from transformers import AutoModel  # noqa: PLC0415
 
@@ -325,7 +336,7 @@ def test_what_decides_the_weights_decides_the_name(planted, change, tmp_path):
 def test_an_encoder_that_got_worse_stays_as_it_was(planted, tmp_path):
     folder, texts, group = planted
     calls = []
-    spoiled = Check(texts, lambda _: -len(calls) if calls.append(0) is None else 0, "worse each time")
+    spoiled = Check(texts, lambda _: len(calls) if calls.append(0) is None else 0, "best as it was, asked last")
     told = []
     lessons = planted_lessons(texts, group, np.ones(ITEMS, bool))
     place = tune(lessons, section_of(folder, steps=6), spoiled, folder=tmp_path, say=told.append)
@@ -333,6 +344,7 @@ def test_an_encoder_that_got_worse_stays_as_it_was(planted, tmp_path):
         encode(texts, section_of(place), cache=None), encode(texts, section_of(folder), cache=None), atol=1e-6
     )
     assert "stays as it was" in told[0]
+    assert taken(place, section_of(folder)) == section_of(folder)  # and its vectors of before still count
 
 
 def test_several_runs_are_averaged(taught):
