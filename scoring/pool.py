@@ -161,13 +161,14 @@ def learn_blend(
     epochs: int = 5,
     start: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Weights float64 [term] by softmax over the whole catalogue, terms divided by their mean row maximum.
+    """Weights float64 [term] by softmax over the whole catalogue, terms divided by the mean of their rows' largest
+    magnitudes.
 
     Loss: cross-entropy against the held-out items of each user, a user's weight growing with sqrt(how many).
     start: the weights of an earlier version, from which it goes on.
     """
-    users = users[:SAMPLE]
-    scale = torch.from_numpy(scorable.dense(users[:BATCH]).max(2).mean(1) + 1e-8)
+    users, size = users[:SAMPLE], scorable.batch(len(scorable.terms))
+    scale = torch.from_numpy(_magnitudes(scorable, users[:BATCH], size) + 1e-8)
     first = torch.full((len(scale),), 3.0 / len(scale)) if start is None else torch.tensor(start).float() * scale
     weight = torch.nn.Parameter(first)
     optimizer = torch.optim.Adam([weight], lr=0.3)
@@ -176,21 +177,36 @@ def learn_blend(
     random = np.random.default_rng(seed)
     for _ in range(epochs):
         for batch in np.array_split(random.permutation(users), batches):
-            values = torch.from_numpy(scorable.dense(batch))
-            scores = torch.einsum("k,kui->ui", weight / scale, values)
-            scores = scores.masked_fill(torch.from_numpy(scorable.forbidden(batch)), -1e9)
-            loss = softmax_loss(scores, torch.from_numpy(held_out[batch].toarray() * scorable.allowed))
+            wanted = held_out[batch].multiply(scorable.allowed).sum(1)
+            total = max(float(np.sqrt(wanted).sum()), 1e-9)
             optimizer.zero_grad()
-            loss.backward()
+            for part in np.split(batch, range(size, len(batch), size)):  # gradients add up, memory does not
+                values = torch.from_numpy(scorable.dense(part))
+                scores = torch.einsum("k,kui->ui", weight / scale, values)
+                scores = scores.masked_fill(torch.from_numpy(scorable.forbidden(part)), -1e9)
+                target = torch.from_numpy(held_out[part].toarray() * scorable.allowed)
+                (summed_loss(scores, target) / total).backward()
             optimizer.step()
             schedule.step()
     return (weight.detach() / scale).double().numpy()
 
 
+def _magnitudes(scorable: Scorable, users: np.ndarray, size: int) -> np.ndarray:
+    """float32 [term]: the mean of each user's largest magnitude. Not of the largest value: some terms are never above
+    0 (how long an item was not sold), and their largest is close to it where something was sold just now."""
+    found = in_batches(users, lambda batch: np.abs(scorable.dense(batch)).max(2), size=size)
+    return np.asarray(np.concatenate(list(found), axis=1).mean(1), np.float32)
+
+
 def softmax_loss(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in nats of scores [user, item]; a row of n targets weighs sqrt(n)."""
+    return summed_loss(scores, target) / target.sum(1).sqrt().sum().clamp(min=1e-9)
+
+
+def summed_loss(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The same before it is divided by the rows' weights."""
     target = target / target.sum(1, keepdim=True).clamp(min=1).sqrt()
-    return -(torch.log_softmax(scores, 1) * target).sum() / target.sum().clamp(min=1e-9)
+    return -(torch.log_softmax(scores, 1) * target).sum()
 
 
 def strongest_blend(scorable: Scorable, held_out: sp.csr_matrix, users: np.ndarray, *, k: int = 10) -> np.ndarray:

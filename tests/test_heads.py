@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from catalograph import Recommender
 from catalograph.pipeline import open_workshop, rebuild
 from catalograph.scoring.context import Context, peak_of
 from catalograph.scoring.head import ENSEMBLE, KINDS, Head, Sample, fit_head, rank_pool, untrained
-from catalograph.scoring.pool import Pool
+from catalograph.scoring.pool import Pool, Scorable, fill, learn_blend
+from catalograph.scoring.terms import LowRank, Prior
 
 EVERY = (*KINDS, ENSEMBLE)
 
@@ -61,6 +63,27 @@ def test_arrays_give_the_head_back(kind):
     values = np.random.default_rng(0).standard_normal((2, 6, 5)).astype(np.float32)
     context = Context(np.ones((2, 6, 4), np.float32), np.abs(values).max(1))
     np.testing.assert_array_equal(head.scores(values, context), again.scores(values, context))
+
+
+def test_a_term_that_is_never_above_zero_leaves_a_blend_alone():
+    """How long an item was not sold is 0 at most, and next to 0 where something was sold just now."""
+    random, users = np.random.default_rng(0), np.arange(64)
+    wanted = sp.csr_matrix((np.ones(64, np.float32), (users, random.integers(0, 30, 64))), shape=(64, 30))
+    good = LowRank("good.uniform", "uniform", np.eye(64, dtype=np.float32), wanted.toarray().T)
+    since = -random.random(30).astype(np.float32)
+    since[7] = -1e-9
+    scorable = Scorable(
+        (good, Prior("since.prior", since)),
+        {"uniform": sp.eye_array(64, format="csr", dtype=np.float32)},
+        sp.csr_matrix((64, 30), dtype=np.float32),
+        np.ones(30, bool),
+        np.zeros((30, 1), np.float32),
+        np.zeros((64, 1), np.float32),
+    )
+    blend = learn_blend(scorable, wanted, users, seed=0)
+    assert fill(scorable, users, blend, 1).recall(wanted) == 1
+    in_parts = learn_blend(dataclasses.replace(scorable, batch_mib=1e-3), wanted, users, seed=0)
+    np.testing.assert_allclose(in_parts, blend, rtol=1e-4)
 
 
 def test_empty_places_of_a_pool_have_no_say_in_the_peak():
