@@ -25,7 +25,7 @@ import torch
 
 from .config import EncoderSection, ShopConfig, build_folder, load_config
 from .durable import alone, replace_text
-from .encoders.finetune import RECIPE, tune
+from .encoders.finetune import RECIPE, taken, tune
 from .encoders.node_text import compose
 from .encoders.transformer import encode
 from .encoders.weights import resolve
@@ -49,7 +49,7 @@ from .scoring.baselines import Baseline, chosen
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.drift import drift
 from .scoring.evaluate import Evaluation, Row, evaluate
-from .scoring.evidence import Relation, relations_of
+from .scoring.evidence import Relation, relations_of, unread_relations
 from .scoring.facts import facts_of
 from .scoring.families import check_names
 from .scoring.folds import Fold, end_of, fold_of
@@ -334,7 +334,9 @@ def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 
             workshop.line("graph", f"{total} in {workshop.store_url.partition(':')[0]}", start)
         start = time.perf_counter()
         snapshot = export_snapshot(store)
-    workshop.line("export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}", start)
+    unread = unread_relations(snapshot, catalogue.item_label, catalogue.user_label)
+    told = f"; no model reads {', '.join(sorted(unread))}: what leads into items" if unread else ""
+    workshop.line("export", f"{len(snapshot.relations())} relations, digest {snapshot.digest[:12]}{told}", start)
     return catalogue, snapshot
 
 
@@ -443,6 +445,9 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     if test is not None and config.evaluation.users:
         test = replace(test, users=test.users[: config.evaluation.users])
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
+    if test is not None and pairs is None and not len(test.users):
+        workshop.say(f"{'':<9} nobody of the test part has a history: it asks nothing")
+        test = None
     return World(catalogue, snapshot, given, test, pairs, encoder)
 
 
@@ -518,15 +523,22 @@ def _tuned(
         say=told.append,
     )
     workshop.line("tune", "; ".join(told) or f"unchanged, encoder {place.name}", start)
-    return config.encoder.model_copy(update={"model": str(place)})
+    return taken(place, config.encoder)
 
 
 def _check_relations(config: ShopConfig, snapshot: Snapshot) -> None:
-    """A misspelt [relations.NAME] would leave a relation on that somebody switched off."""
+    """A misspelt [relations.NAME] would leave a relation on that somebody switched off, and one that no model reads
+    cannot be weighed."""
     known = {key.relation for key in snapshot.relations()}
+    unread = unread_relations(snapshot, config.items.label, config.users.label)
     for name in config.relations:
         if name not in known:
             raise ConfigError(f"[relations.{name}]: the graph has no such relation{did_you_mean(name, known)}")
+        if name in unread:
+            raise ConfigError(
+                f"[relations.{name}]: it leads into {config.items.label}, and models read what leaves it; let its "
+                "[[edges]] have source and target the other way round"
+            )
 
 
 def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
@@ -589,7 +601,9 @@ def _tested(
     for split in range(splits):
         world = build_world(workshop, graph_inputs if splits == 1 else None, split=split)
         if world.test is None:
-            raise ConfigError("the split holds out no interaction; check [split] in shop.toml")
+            raise ConfigError(
+                "the split holds out no interaction of a customer with a history; check [split] in shop.toml"
+            )
         model = trained(workshop, world, inputs)[0] if splits == 1 else _fit(world, _indented(workshop))
         found["real"].append(_evaluated(world, model, baselines=baselines, say=workshop.say))
         for graph, result in _ablated(workshop, world, each_relation) if ablation else ():

@@ -248,8 +248,12 @@ class _Netting:
         self.net.edges[key][one, other] = row
 
     def _edge(self, source: str | ch.End, relation: str, target: str | ch.End, where: str) -> tuple[EdgeKey, str, str]:
-        """The relation between these two labels."""
+        """The relation between these two labels; one that loading has turned round, to leave its item, either way."""
         start = source if isinstance(source, ch.End) else ch.End(label=self._item, id=source)
+        back = EdgeKey(self._item, relation, start.label)
+        to_item = not isinstance(target, ch.End) or target.label == self._item
+        if start.label not in (self._item, self._user) and to_item and back in self._schema.edges:
+            return back, target.id if isinstance(target, ch.End) else target, start.id
         keys = self._keys_of(relation, start.label)
         if isinstance(target, ch.End):
             keys = [key for key in keys if key.target == target.label]

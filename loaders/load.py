@@ -123,7 +123,7 @@ def _add_knowledge(
             raise ConfigError(f"attributes.{section.relation}: no column {section.column!r}{hint}")
         _merge(nodes, edges, *attribute(items, column, section, label))
     for ready in config.triples:
-        _merge(nodes, edges, *triples(config, ready, items["id"], rejects))
+        _merge(nodes, edges, *_leaving_items(config, *triples(config, ready, items["id"], rejects)))
     for relation in source.relations(rejects):
         _merge(nodes, edges, *edge_table(config, source, relation, nodes, rejects))
 
@@ -148,10 +148,29 @@ def interaction_edges(config: ShopConfig, events: pl.DataFrame) -> Edges:
     return edges
 
 
+def _leaving_items(config: ShopConfig, nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
+    """The triples with those into items turned round: models and reasons look for what is known of an item among the
+    edges that leave it, and in a ready graph it is often a matter of taste which end is the head."""
+    item, turned = config.items.label, Edges()
+    for key, table in edges.items():
+        if key.target == item and key.source not in (item, config.users.label):
+            back = table.rename({"source": "target", "target": "source"})
+            _merge({}, turned, {}, {EdgeKey(item, key.relation, key.source): back.select(table.columns)})
+        else:
+            _merge({}, turned, {}, {key: table})
+    return nodes, turned
+
+
 def _merge(nodes: Nodes, edges: Edges, more_nodes: Nodes, more_edges: Edges) -> None:
-    """Add nodes and edges to what is there; a node or edge that is there already keeps its properties."""
+    """Add nodes and edges to what is there; a node or edge that is there already keeps its properties, and a property
+    its type: where a shop's own `name` is a number, nodes that only an edge names have none."""
     for label, table in more_nodes.items():
-        joined = table if label not in nodes else pl.concat([nodes[label], table], how="diagonal")
+        if label in nodes:
+            kinds = {**table.schema, **nodes[label].schema}
+            alike = table.select(name for name, kind in table.schema.items() if kinds[name] == kind)
+            joined = pl.concat([nodes[label], alike], how="diagonal")
+        else:
+            joined = table
         nodes[label] = joined.unique(subset="id", keep="first", maintain_order=True).sort("id")
     for key, table in more_edges.items():
         joined = table if key not in edges else pl.concat([edges[key], table], how="diagonal")

@@ -50,7 +50,7 @@ def evaluate(
     rows = [_row("catalograph", items, test, users, k, float(str(model.report["fit_s"])))]
     left_out: dict[str, str] = {}
     if baselines:
-        check = training_folds(given.log, given.config.split, 1)[0]
+        check = training_folds(given.log, given.config.split, given.config.model.folds)[0]
         sample = check.users[: given.config.model.check_users]
         now = evidence_at(given, given.log, test.now, None)
         before = evidence_at(given, check.seen, check.now, None)

@@ -143,6 +143,13 @@ def relations_of(
     return relations_from(found, len(snapshot.ids[item_label]), settings)
 
 
+def unread_relations(snapshot: Snapshot, item_label: str, user_label: str) -> frozenset[str]:
+    """The relation types that lead into items alone, from what is no item and no user: no model reads them."""
+    keys = snapshot.relations()
+    into = {key.relation for key in keys if key.target == item_label and key.source not in (item_label, user_label)}
+    return frozenset(into - {key.relation for key in keys if key.source == item_label})
+
+
 def relations_from(
     found: Mapping[str, Sequence[Edges]], n_items: int, settings: Mapping[str, RelationSection]
 ) -> tuple[Relation, ...]:

@@ -22,7 +22,7 @@ def facts_of(
 ) -> dict[str, Any]:
     """segments, relations, model, exposure and warnings; of several splits the first, the segments of all."""
     declared = frozenset(name for name, settings in given.config.relations.items() if settings.leaks)
-    train = training_folds(given.log, given.config.split, 1)[0]
+    train = training_folds(given.log, given.config.split, given.config.model.folds)[0]
     linked = linkages(given.relations, test, train, declared)
     lists = results[0].lists["catalograph"]
     return {

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..config import ShopConfig
+from ..errors import ConfigError
 from ..kg.log import InteractionLog
 from .approximate import DenseIndex, share_of
 from .boosted import BoostedHead
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .warm import Warm
 
 Say = Callable[[str], None]
+FEWEST = 4  # users of a fold that is cut alike for all: one of them checks
 SEARCHED = 500  # users whose exact pools an approximate search is compared with
 PICKING_USERS = 1_000  # whose answers say which epoch of the relation vectors is the best
 
@@ -319,6 +321,11 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
             say(f"fold {number + 1} of {len(folds)}: {len(samples[-1].target)} of {len(users)} users teach the head")
     held_out = folds[0].held_out[roles.check]
     sample = Sample.joined(samples)
+    if not len(sample.target):
+        raise ConfigError(
+            f"no customer's next item is among the {settings.pool_size} of their pool, so nobody teaches the head; "
+            "raise model.pool_size, or give the shop more of its [interactions]"
+        )
     return Rehearsal(blend, cold, sample, checked, roles.check, held_out, vectors[0], report, warm, before)
 
 
@@ -353,10 +360,19 @@ class Roles:
 
 
 def roles_of(folds: list[Fold], check_users: int) -> Roles:
-    """Periods: the newest is all for checking, the one before teaches the blend. Else a quarter of the users checks."""
+    """Periods: the newest is all for checking, the one before teaches the blend. Else a quarter of the users checks.
+
+    Raises:
+        ConfigError: there are too few users for both.
+    """
     newest = folds[0].users
     if len(folds) > 1 and folds[0].now != folds[1].now:
         return Roles(1, folds[1].users, newest[:check_users], True)
+    if len(newest) < FEWEST:
+        raise ConfigError(
+            f"{len(newest)} customers have an item to learn from and another one to be found; a model needs {FEWEST}: "
+            "give the shop more of its [interactions]"
+        )
     held = min(check_users, len(newest) // 4)
     return Roles(0, newest[held:], newest[:held], False)
 

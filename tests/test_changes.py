@@ -155,6 +155,14 @@ def test_changes_count_in_their_order():
     assert found.interactions["item"].to_pylist() == ["a"]
 
 
+def test_an_edge_that_leaves_its_item_may_be_told_from_the_other_end():
+    brand = {"source": {"label": "Brand", "id": "y"}, "relation": "BY"}
+    found = after({"op": "relate", "target": "a", **brand}, {"op": "relate", "target": "b", **brand})
+    assert rows(found.edges[BY]) == [("a", "x", True), ("a", "y", None), ("b", "x", False), ("b", "y", None)]
+    found = after({"op": "relate", "target": "b", **brand}, {"op": "unrelate", "target": "b", **brand})
+    assert rows(found.edges[BY]) == [("a", "x", True), ("b", "x", False)]
+
+
 def test_interactions_come_in_time_order_and_the_same_one_counts_once():
     event = {"op": "interaction", "user": "u", "item": "b", "at": 1_500}
     found = after(event, event, event | {"item": "a", "at": 1_000}, event | {"user": "v", "at": "1970-01-01T00:00:03Z"})

@@ -248,6 +248,15 @@ def test_triples_with_entities_meet_the_items(tmp_path):
     assert found.rejected == {("kg.csv", "self-loop"): 1, ("kg.csv", "repeated triple"): 1}
 
 
+def test_triples_into_items_leave_them(tmp_path):
+    kg = "head_id,relation,tail_id\nAcme,makes,a\na,makes,Acme\nAcme,makes,b\nAcme,in,Rome\na,with,b\n"
+    found = load(tmp_path, '[[triples]]\nfile = "kg.csv"\nitems = "shared"\n', kg_csv=kg)
+    assert ends(found, "Item", "MAKES", "Entity") == [("a", "Acme"), ("b", "Acme")]
+    assert ends(found, "Item", "WITH", "Item") == [("a", "b")]
+    assert ends(found, "Entity", "IN", "Entity") == [("Acme", "Rome")]
+    assert EdgeKey("Entity", "MAKES", "Item") not in found.edges
+
+
 def test_triples_without_entities_share_the_items_and_name_their_relations(tmp_path):
     settings = """[[triples]]
 file = "kg.csv"

@@ -49,6 +49,72 @@ def test_equal_seeds_give_equal_metrics_and_lists(built, tmp_path):
     ]
 
 
+def test_a_period_in_which_nobody_came_back_teaches_nothing_and_stops_nothing(shop):
+    """The 20 days before the cut are all newcomers': learning and testing both look further back."""
+    sales = shop.parent / "sales.csv"
+    head, *lines = sales.read_text().splitlines()
+    lines = [line for line in lines if not "2024-03-12" <= line.split(",")[2] < "2024-04-01"]
+    lines += [f"new{n},i{n:02},2024-03-20T10:00:00,1" for n in range(9)]
+    sales.write_text("\n".join([head, *lines]) + "\n")
+    result, _ = run(shop, shop.parent / "b")
+    assert result["metrics"]["rows"][0]["ndcg@10"] > 0
+    assert run_evaluation(open_workshop(shop, out=shop.parent / "b", device="cpu"), baselines=True)["rows"][1:]
+
+
+def test_a_test_part_of_newcomers_asks_nothing(shop):
+    sales = shop.parent / "sales.csv"
+    head, *lines = sales.read_text().splitlines()
+    lines = [line for line in lines if line.split(",")[2] < "2024-04-01"]
+    sales.write_text("\n".join([head, *lines, *(f"new{n},i{n:02},2024-04-05T10:00:00,1" for n in range(9))]) + "\n")
+    result, said = run(shop, shop.parent / "b")
+    assert any("nobody of the test part has a history" in line for line in said)
+    assert not result["metrics"].get("rows")
+    with pytest.raises(ConfigError, match="no interaction of a customer with a history"):
+        run_evaluation(open_workshop(shop, out=shop.parent / "b", device="cpu"), baselines=False)
+
+
+@pytest.mark.parametrize("gnn", ["none", "relational"])
+@pytest.mark.parametrize("each", [1, 2])
+def test_too_few_customers_are_told_in_a_line(shop, gnn, each):
+    sales = [f"u{n},i{item:02},2024-02-01T10:00:00,1" for n in range(3) for item in range(each)]
+    (shop.parent / "sales.csv").write_text("user,item,time,quantity\n" + "\n".join(sales) + "\n")
+    toml = SHOP.replace('method = "time"\nat = 2024-04-01\nperiod_days = 20', 'method = "last"')
+    shop.write_text(toml.replace("[gnn]", f'[gnn]\nmodel = "{gnn}"').replace("[baskets]\n", ""))
+    with pytest.raises(ConfigError, match="a model needs 4"):
+        run(shop, shop.parent / "b")
+
+
+def test_a_relation_into_items_is_told_and_cannot_be_weighed(shop):
+    (shop.parent / "makes.csv").write_text("brand,item\nAcme,i01\nAcme,i02\n")
+    (shop.parent / "brands.csv").write_text("brand,name\nAcme,7\n")
+    more = """
+[[nodes]]
+label = "Brand"
+file = "brands.csv"
+id = "brand"
+properties = { name = "int" }
+[[edges]]
+file = "makes.csv"
+relation = "MAKES"
+source = "brand"
+source_label = "Brand"
+target = "item"
+target_label = "Item"
+[[edges]]
+file = "makes.csv"
+relation = "BY"
+source = "item"
+target = "brand"
+target_label = "Brand"
+"""
+    shop.write_text(SHOP + more)
+    _, said = run(shop, shop.parent / "b")
+    assert any("no model reads MAKES" in line for line in said)
+    shop.write_text(SHOP + more + "[relations.MAKES]\nweight = 2\n")
+    with pytest.raises(ConfigError, match=r"MAKES.*leads into Item.*the other way round"):
+        run(shop, shop.parent / "b")
+
+
 def test_the_planted_taste_is_found(built):
     shop = Recommender.load(built[1])
     wanted = {0: 0, 1: 1, 2: 2, 3: 3}
