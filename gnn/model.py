@@ -16,8 +16,8 @@ from torch_geometric.utils import coalesce, degree, scatter
 from ..errors import ConfigError
 from ..kg.snapshot import REVERSE
 from ..loaders.catalogue import HELD_OUT, INTERACTED
+from .walks import LARGEST, SMALLEST
 
-SMALLEST, LARGEST = 2, 3_000  # items an entity must have to pass something on: fewer link nothing, more everything
 START_GATE = -1.0  # exp of it is a relation's first weight
 Key = tuple[str, str, str]
 

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 BLOCK = 2_048  # items whose whole walks are held at once, before the strongest steps are kept
+SMALLEST, LARGEST = 2, 3_000  # items a context must have to pass something on: fewer link nothing, more everything
 KEEP = 300  # entries kept per row of a walk; measured: more changes nothing but the memory
 
 
@@ -114,7 +115,7 @@ def empty(n_items: int) -> sp.csr_matrix:
     return sp.csr_matrix((np.empty(0, np.float32), (np.empty(0, np.int64), np.empty(0, np.int64))), shape=shape)
 
 
-def informative(members: sp.csr_matrix, *, most: int = 3000) -> sp.csr_matrix:
-    """[context, item] rows with at least two and fewer than `most` items: the others link nothing, or everything."""
+def informative(members: sp.csr_matrix) -> sp.csr_matrix:
+    """[context, item] rows with at least SMALLEST and fewer than LARGEST items."""
     sizes = np.diff(members.indptr)
-    return members[(sizes > 1) & (sizes < most)]
+    return members[(sizes >= SMALLEST) & (sizes < LARGEST)]

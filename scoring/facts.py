@@ -9,12 +9,11 @@ import numpy as np
 from ..kg.snapshot import Snapshot
 from .evaluate import Evaluation
 from .exposure import attributes_of, exposure
+from .families import OVER_RELATIONS
 from .folds import Fold, training_folds
 from .leaks import Linkage, linkages
 from .model import Ingredients, Model
 from .segments import segments_of
-
-WALKS = ("share", "to", "from", "cited", "twice")  # families whose terms belong to one relation
 
 
 def facts_of(
@@ -63,7 +62,7 @@ def _relation(linkage: Linkage, model: Model) -> dict[str, Any]:
 
 def _relation_of(term: str) -> str | None:
     kind, _, rest = term.removeprefix("fresh_").partition(":")
-    return rest.rpartition(".")[0] if kind in WALKS else None
+    return rest.rpartition(".")[0] if kind in OVER_RELATIONS else None
 
 
 def _warning(linkage: Linkage) -> str:

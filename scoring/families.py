@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from ..errors import ConfigError, did_you_mean
 from ..gnn.walks import directed, empty, followers, informative, shared_context, strongest
 from . import factors
-from .evidence import Evidence, Histories, Relation
+from .evidence import DAY_MS, Evidence, Histories, Relation
 from .profiles import names_for
 from .terms import ItemItem, LowRank, Prior, Term, family
 
@@ -102,7 +102,7 @@ def baskets(evidence: Evidence) -> Iterator[Term]:
         return
     numbers, basket = np.unique(log.basket, return_inverse=True)
     day = np.zeros(len(numbers))
-    np.maximum.at(day, basket, log.at / 86_400_000)
+    np.maximum.at(day, basket, log.at / DAY_MS)
     held = _binary(basket, log.item, (len(numbers), log.n_items))
     recent = sp.csr_matrix(sp.diags_array((day >= evidence.now - RECENT_DAYS).astype(np.float32)) @ held)
     recent.eliminate_zeros()
@@ -343,7 +343,7 @@ def _fresh(evidence: Evidence, terms: list[Term]) -> Iterator[Term]:
             yield replace(term, name=f"fresh_{name}", right=term.right * factor[:, None])
 
 
-OVER_RELATIONS = ("share", "to", "from", "twice", "cited")
+OVER_RELATIONS = ("share", "to", "from", "twice", "cited")  # families whose terms belong to one relation
 # fmt: off
 KINDS = frozenset({
     *OVER_RELATIONS,

@@ -14,6 +14,7 @@ from catalograph.config import GnnSection
 from catalograph.errors import CatalographError, ConfigError
 from catalograph.gnn.model import RelationalEncoder, Spread, graph_for_training
 from catalograph.gnn.train import _Lessons, propagate, train_relational
+from catalograph.gnn.walks import LARGEST, SMALLEST, informative
 from catalograph.kg.log import InteractionLog
 
 CLUSTERS, ITEMS, USERS = 6, 90, 240
@@ -159,14 +160,16 @@ def test_the_graph_follows_the_model_to_its_device():
     assert {name for name, _ in Spread(torch.tensor([[0], [0]]), (1, 1)).named_buffers()} == {"index", "weight"}
 
 
-@pytest.mark.parametrize("members", [1, 3_000])
-def test_entities_too_small_or_too_large_pass_nothing(members):
+@pytest.mark.parametrize("members", [SMALLEST - 1, SMALLEST, LARGEST - 1, LARGEST])
+def test_entities_too_small_or_too_large_pass_nothing_to_vectors_and_walks(members):
     data = HeteroData()
     data["Item"].num_nodes, data["Brand"].num_nodes = members, 1
     data["Item", "BY", "Brand"].edge_index = torch.stack(
         [torch.arange(members), torch.zeros(members, dtype=torch.long)]
     )
-    assert RelationalEncoder(graph_for_training(data, "Item", None, frozenset()), "Item", 2, 1).relations == ()
+    found = RelationalEncoder(graph_for_training(data, "Item", None, frozenset()), "Item", 2, 1).relations
+    assert found == (("BY",) if SMALLEST <= members < LARGEST else ())
+    assert informative(sp.csr_matrix(np.ones((1, members), np.float32))).shape[0] == len(found)
 
 
 def test_queries_from_rows_and_from_weights_agree(trained):
