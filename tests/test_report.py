@@ -50,6 +50,7 @@ def test_a_rebuild_leaves_a_page_in_its_bundle(built, metrics):
     (place,) = (built[1] / "bundles").iterdir()
     page = (place / "report.html").read_text("utf-8")
     assert page == render(metrics)
+    assert "folds drawn at random start anew" in page  # none is told to have begun with weights that saw its answers
     for told in ("Accuracy", "Segments", "The model", "Relations", "Exposure", "IN_CATEGORY", "Lamps"):
         assert told in page
 
