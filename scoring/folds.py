@@ -45,9 +45,10 @@ def training_folds(log: InteractionLog, split: SplitSection, count: int) -> list
     """`count` cuts of the training log made the way the test part was; the newest first, which also validates.
 
     time: the periods of `period_days` before the end of training. last (or like = "last"): each user's newest, second
-    newest … event. Otherwise: a random 15 % of the events, a new draw per fold.
+    newest … event. Without a test part: periods where there are times, and the newest events where there is an order
+    alone and somebody has enough of them. Otherwise: a random 15 % of the events, a new draw per fold.
     """
-    kind = _kind(log, split)
+    kind = _kind(log, split, count)
     if kind == "period":
         folds = _periods(log, split, count)
         if not folds:
@@ -64,16 +65,18 @@ def training_folds(log: InteractionLog, split: SplitSection, count: int) -> list
 def before_folds(log: InteractionLog, split: SplitSection, count: int) -> InteractionLog:
     """The events that none of the `count` folds holds out: what may be looked at before the folds are fitted on."""
     folds = training_folds(log, split, count)
-    if _kind(log, split) != "random":
+    if _kind(log, split, count) != "random":
         return folds[-1].seen
     return log.where(~np.any([_drawn(log, number) for number in range(count)], axis=0))
 
 
-def _kind(log: InteractionLog, split: SplitSection) -> Literal["period", "last", "random"]:
+def _kind(log: InteractionLog, split: SplitSection, count: int) -> Literal["period", "last", "random"]:
     """How this shop's folds are cut."""
     if log.at is not None and split.method in ("time", "none"):
         return "period"
     alike = split.method == "last" or (split.method == "column" and split.like == "last")
+    if split.method == "none":  # as many cuts must leave somebody two events to learn from
+        alike = bool(np.bincount(log.user).max(initial=0) > count + 1)
     return "last" if log.ordered and alike else "random"
 
 

@@ -204,13 +204,23 @@ def test_folds_hide_only_later_new_pairs_of_known_users():
         assert (np.diff(seen.indptr)[fold.users] > 0).all()
 
 
-def test_leave_last_out_folds_take_the_newest_then_the_one_before():
-    log = InteractionLog(2, 5, np.array([0, 0, 0, 1, 1]), np.array([3, 1, 4, 0, 2]), position=np.array([0, 1, 2, 0, 1]))
-    first, second = training_folds(log, SplitSection(method="last"), 2)
+@pytest.mark.parametrize("method", ["last", "none"])  # without a test part the order is there, too
+def test_leave_last_out_folds_take_the_newest_then_the_one_before(method):
+    user, item, position = [0, 0, 0, 0, 1, 1], [2, 3, 1, 4, 0, 2], [0, 1, 2, 3, 0, 1]
+    log = InteractionLog(2, 5, np.array(user), np.array(item), position=np.array(position))
+    first, second = training_folds(log, SplitSection(method=method), 2)
     assert first.held_out.toarray()[0].nonzero()[0].tolist() == [4]
     assert second.held_out.toarray()[0].nonzero()[0].tolist() == [1]
-    assert second.seen.item.tolist() == [3]
+    assert second.seen.item.tolist() == [2, 3]
     assert fold_of(first.seen, log, None).held_out.nnz == 2
+
+
+def test_histories_too_short_to_lose_their_newest_events_are_cut_at_random():
+    """With two events each, the newest of all would leave nobody two to learn from."""
+    user, item = np.repeat(np.arange(30), 2), np.arange(60) % 7
+    log = InteractionLog(30, 7, user, item, position=np.arange(60) % 2)
+    for fold in training_folds(log, SplitSection(), 2):
+        assert (np.bincount(fold.seen.user, minlength=30) == 2).any()
 
 
 @pytest.mark.parametrize("long", [0, 3, 1_000])
