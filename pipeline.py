@@ -49,7 +49,7 @@ from .scoring.baselines import Baseline, chosen
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.drift import drift
 from .scoring.evaluate import Evaluation, Row, evaluate
-from .scoring.evidence import Relation, relations_of, unread_relations
+from .scoring.evidence import Relation, keys_of, relations_of, unread_relations
 from .scoring.facts import facts_of
 from .scoring.families import check_names
 from .scoring.folds import Fold, end_of, fold_of
@@ -435,7 +435,8 @@ def _world(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Worl
     train, hidden = positives(logs["train"]), positives(logs["test"])
     _check_relations(config, snapshot)
     relations = relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived)
-    check_names(config.model.off, (relation.name for relation in relations))
+    known = keys_of(snapshot, catalogue.item_label, catalogue.derived)  # a name may be of one that is switched off, too
+    check_names(config.model.off, {key.relation for key in known})
     encoder = _tuned(workshop, catalogue, snapshot, train, relations)
     text = encoded(workshop, catalogue, snapshot, encoder)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from ..config import RelationSection
 from ..kg.log import InteractionLog
 from ..kg.snapshot import Snapshot
-from ..loaders.catalogue import HELD_OUT, INTERACTED
+from ..loaders.catalogue import HELD_OUT, INTERACTED, EdgeKey
 
 if TYPE_CHECKING:
     from ..gnn.train import RelationVectors
@@ -124,18 +124,23 @@ class Edges:
     to_items: bool
 
 
-def relations_of(
-    snapshot: Snapshot, item_label: str, settings: Mapping[str, RelationSection], derived: frozenset[str] = frozenset()
-) -> tuple[Relation, ...]:
-    """The relations of items, one per type with its targets side by side.
+def keys_of(snapshot: Snapshot, item_label: str, derived: frozenset[str]) -> list[EdgeKey]:
+    """The relations that begin at items and may be in a model, whether shop.toml switches them off or not.
 
     `derived` relations are left out: they were computed from the whole training part, so a model fitted on an
     earlier cut would see that cut's future in them. The walks derive the same facts from the log instead.
     """
+    left_out = derived | {INTERACTED, HELD_OUT}
+    return [key for key in snapshot.relations() if key.source == item_label and key.relation not in left_out]
+
+
+def relations_of(
+    snapshot: Snapshot, item_label: str, settings: Mapping[str, RelationSection], derived: frozenset[str] = frozenset()
+) -> tuple[Relation, ...]:
+    """The relations of items that are in use, one per type with its targets side by side; see :func:`keys_of`."""
     found: dict[str, list[Edges]] = {}
-    for key in snapshot.relations():
-        usable = settings[key.relation].use if key.relation in settings else True
-        if key.source != item_label or key.relation in derived | {INTERACTED, HELD_OUT} or not usable:
+    for key in keys_of(snapshot, item_label, derived):
+        if key.relation in settings and not settings[key.relation].use:
             continue
         source, target = snapshot.relation(key).numpy()
         edges = Edges(source, target, len(snapshot.ids[key.target]), key.target == item_label)

@@ -16,8 +16,8 @@ from shops import SHOP, make_shop
 from catalograph import tuning
 from catalograph.cli import main
 from catalograph.config import load_config
-from catalograph.errors import CatalographError, MissingExtraError
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.errors import CatalographError, ConfigError, MissingExtraError
+from catalograph.pipeline import build_world, open_workshop, rebuild
 from catalograph.tuning import as_toml, tune
 
 
@@ -74,6 +74,16 @@ def test_a_finished_search_tries_nothing_more_and_a_longer_one_goes_on(found):
     searched(toml, tuned, build, trials=4)
     assert values_of(build)[:3] == before
     assert len(values_of(build)) == 4
+
+
+def test_a_term_left_out_may_be_of_a_relation_that_the_search_switches_off(tmp_path):
+    off = SHOP.replace("folds = 2", 'folds = 2\noff = ["share:IN_CATEGORY", "text"]')
+    toml = make_shop(tmp_path / "shop", toml=off + "[relations.IN_CATEGORY]\nuse = false\n")
+    world = build_world(open_workshop(toml, out=tmp_path / "build", device="cpu"))
+    assert [relation.name for relation in world.given.relations] == ["IN_PRICE_BAND"]
+    toml.write_text(toml.read_text().replace("share:IN_CATEGORY", "share:BOUGHT_TOGETHER"), "utf-8")
+    with pytest.raises(ConfigError, match="no term or family 'share:BOUGHT_TOGETHER'"):  # of the baskets: never a term
+        build_world(open_workshop(toml, out=tmp_path / "build", device="cpu"))
 
 
 def test_no_time_is_time_for_the_shop_as_it_is_alone(tmp_path):
