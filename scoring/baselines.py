@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import islice, product
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,7 +18,7 @@ import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
 from ..errors import ConfigError, did_you_mean
-from ..gnn.walks import shared_context
+from ..gnn.walks import BLOCK, shared_context, strongest
 from .evidence import Evidence
 from .factors import ease, stacked
 from .families import recency
@@ -32,6 +33,7 @@ from .topk import top_k
 Setting = Mapping[str, float]
 PATIENCE = 3  # epochs without a better validation figure before training stops
 MOST_EPOCHS = 30
+NEIGHBOURS = 300  # of an item, at most: what item-kNN keeps of the cosines
 
 
 def grid(**values: Sequence[float]) -> tuple[Setting, ...]:
@@ -48,6 +50,7 @@ def told(setting: Setting) -> str:
 class Baseline:
     """A name, how to build it at a setting, and the settings tried on validation.
 
+    shared: what all settings read alike, computed once for all of them; `make` takes it after the evidence.
     learn: instead of `make`, yields a term after every epoch, endlessly; the number of epochs joins the setting.
     timed, ordered: needs times, or an order of each history. slow: minutes where the others take seconds, so it must be
     asked for. library: what must be installed. memory: bytes it needs for a catalogue of this size.
@@ -56,6 +59,7 @@ class Baseline:
     name: str
     make: Callable[..., Term] | None = None
     settings: tuple[Setting, ...] = ({},)
+    shared: Callable[[Evidence], Any] | None = None
     learn: Callable[..., Iterator[Term]] | None = None
     timed: bool = False
     ordered: bool = False
@@ -63,20 +67,31 @@ class Baseline:
     library: str | None = None
     memory: Callable[[int], float] = field(default=lambda items: 0.0)
 
-    def attempts(self, evidence: Evidence, setting: Setting) -> Iterator[tuple[Setting, Term]]:
-        """The terms to judge at a setting: one, or one after each epoch."""
-        if self.learn is None:
-            assert self.make is not None
-            yield setting, self.make(evidence, **setting)
-            return
+    def attempts(self, evidence: Evidence) -> Iterator[Iterator[tuple[Setting, Term]]]:
+        """Of each setting the terms to judge: one, or one after each epoch."""
+        made = self._maker(evidence)
+        for setting in self.settings:
+            yield iter([(setting, made(setting))]) if self.learn is None else self._epochs(evidence, setting)
+
+    def _epochs(self, evidence: Evidence, setting: Setting) -> Iterator[tuple[Setting, Term]]:
+        assert self.learn is not None
         for number, term in enumerate(islice(self.learn(evidence, **setting), MOST_EPOCHS), 1):
             yield {**setting, "epochs": number}, term
+
+    def _maker(self, evidence: Evidence) -> Callable[[Setting], Term]:
+        """What makes the term of a setting; what settings share is computed here."""
+        shared = () if self.shared is None else (self.shared(evidence),)
+
+        def made(setting: Setting) -> Term:
+            assert self.make is not None
+            return self.make(evidence, *shared, **setting)
+
+        return made
 
     def build(self, evidence: Evidence, setting: Setting) -> Term:
         """The term at a setting that :func:`tune` chose."""
         if self.learn is None:
-            assert self.make is not None
-            return self.make(evidence, **setting)
+            return self._maker(evidence)(setting)
         rest = {name: value for name, value in setting.items() if name != "epochs"}
         return next(islice(self.learn(evidence, **rest), int(setting["epochs"]) - 1, None))
 
@@ -95,24 +110,32 @@ def recent_popularity(evidence: Evidence, *, days: float) -> Term:
     return Prior("recent popularity", np.bincount(lately, minlength=histories.n_items).astype(np.float32))
 
 
-def item_knn(evidence: Evidence, *, neighbours: float) -> ItemItem:
-    """Cosine between items' user vectors, each item's `neighbours` nearest (Sarwar et al. 2001)."""
+def cosines(evidence: Evidence) -> sp.csr_matrix:
+    """float32 [item, item]: cosine between items' user vectors, each row's NEIGHBOURS largest, diagonal 0.
+
+    Multiplied block by block: the cosines of all pairs would take memory that grows with the square of the catalogue.
+    """
     users = evidence.histories.matrix()
     norm = np.sqrt(np.maximum(np.asarray(users.sum(0)).ravel(), 1)).astype(np.float32)
     unit = sp.csr_matrix(users @ sp.diags_array(1 / norm))
-    similar = sp.csr_matrix(unit.T @ unit)
-    similar.setdiag(0)
-    similar.eliminate_zeros()
-    for row in np.flatnonzero(np.diff(similar.indptr) > neighbours):
-        values = similar.data[similar.indptr[row] : similar.indptr[row + 1]]
-        values[values < np.partition(values, -int(neighbours))[-int(neighbours)]] = 0
-    similar.eliminate_zeros()
-    return ItemItem("item-kNN", "uniform", sp.csr_matrix(similar.T))
+    rows, found = sp.csr_matrix(unit.T), []
+    for start in range(0, evidence.n_items, BLOCK):
+        block = sp.csr_matrix(rows[start : start + BLOCK] @ unit)
+        own = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr)) + start
+        block.data[block.indices == own] = 0
+        found.append(strongest(block, NEIGHBOURS))
+    return sp.csr_matrix(sp.vstack(found, "csr"))
 
 
-def newest_item_knn(evidence: Evidence, *, neighbours: float, newest: int) -> Term:
+def item_knn(evidence: Evidence, similar: sp.csr_matrix, *, neighbours: int) -> ItemItem:
+    """Each item's `neighbours` nearest by cosine, NEIGHBOURS at most (Sarwar et al. 2001)."""
+    return ItemItem("item-kNN", "uniform", sp.csr_matrix(strongest(similar.copy(), neighbours).T))
+
+
+def newest_item_knn(evidence: Evidence, similar: sp.csr_matrix, *, neighbours: int, newest: int) -> Term:
     """Item-kNN that looks at the `newest` items of a history alone."""
-    return replace(item_knn(evidence, neighbours=neighbours), name="newest item-kNN", profile=f"newest {newest}")
+    found = item_knn(evidence, similar, neighbours=neighbours)
+    return replace(found, name="newest item-kNN", profile=f"newest {newest}")
 
 
 def rp3(evidence: Evidence, *, beta: float) -> Term:
@@ -165,8 +188,14 @@ def _ease_bytes(items: int) -> float:
 BASELINES = (
     Baseline("popularity", popularity),
     Baseline("recent popularity", recent_popularity, grid(days=(7, 14, 28, 56)), timed=True),
-    Baseline("item-kNN", item_knn, grid(neighbours=(20, 50, 100, 300))),
-    Baseline("newest item-kNN", newest_item_knn, grid(neighbours=(50, 300), newest=(1, 3, 10, 30)), ordered=True),
+    Baseline("item-kNN", item_knn, grid(neighbours=(20, 50, 100, NEIGHBOURS)), shared=cosines),
+    Baseline(
+        "newest item-kNN",
+        newest_item_knn,
+        grid(neighbours=(50, NEIGHBOURS), newest=(1, 3, 10, 30)),
+        shared=cosines,
+        ordered=True,
+    ),
     Baseline("RP3beta", rp3, grid(beta=(0.0, 0.15, 0.3, 0.45, 0.6))),
     Baseline("recent RP3", recent_rp3, grid(days=(10, 20, 45, 90)), timed=True),
     Baseline("EASE", full_ease, grid(ridge=(30, 100, 300, 1000)), memory=_ease_bytes),
@@ -219,9 +248,9 @@ def tune(baseline: Baseline, evidence: Evidence, judge: Callable[[Term], float])
     What is trained goes on at each setting until PATIENCE epochs brought nothing better there.
     """
     best: tuple[float, Setting, Term] | None = None
-    for setting in baseline.settings:
+    for terms in baseline.attempts(evidence):
         reached: list[float] = []
-        for full, term in baseline.attempts(evidence, setting):
+        for full, term in terms:
             reached.append(judge(term))
             if best is None or reached[-1] > best[0]:
                 best = reached[-1], full, term

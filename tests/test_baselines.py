@@ -1,6 +1,7 @@
 """Baselines: the trained ones find what is planted, equal seeds give equal terms, and what is missing is said."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +75,39 @@ def test_what_comes_next_is_found_by_sasrec_and_not_by_popularity():
     fold = sequence_shop()
     assert ndcg(BY_NAME["popularity"].build(evidence_of(fold.seen), {}), fold) < 0.15
     assert ndcg(after("SASRec", 12, fold, ahead=1), fold) > 0.9
+
+
+@pytest.mark.parametrize("neighbours", [3, 20])
+def test_item_knn_by_blocks_is_that_of_the_whole_table(monkeypatch, neighbours):
+    fold = block_shop(items=44)
+    monkeypatch.setattr(baselines, "BLOCK", 10)
+    have = histories_of(fold.seen).matrix().toarray()
+    unit = have / np.maximum(np.linalg.norm(have, axis=0), 1)
+    whole = unit.T @ unit
+    np.fill_diagonal(whole, 0)
+    border = np.sort(whole, axis=1)[:, -neighbours, None]
+    expected = np.where(whole < border, 0, whole).T
+    found = BY_NAME["item-kNN"].build(evidence_of(fold.seen), {"neighbours": neighbours})
+    np.testing.assert_allclose(found.weights.toarray(), expected, rtol=1e-5)
+
+
+def test_the_cosines_of_all_pairs_are_never_held_at_once(monkeypatch):
+    monkeypatch.setattr(baselines, "BLOCK", 10)
+    widths = []
+    monkeypatch.setattr(baselines, "strongest", lambda block, keep: widths.append(block.shape[0]) or block)
+    baselines.cosines(evidence_of(block_shop(items=44).seen))
+    assert widths == [10, 10, 10, 10, 4]
+
+
+@pytest.mark.parametrize("name", ["item-kNN", "newest item-kNN"])
+def test_all_settings_share_one_multiplication(name):
+    evidence, made = evidence_of(block_shop().seen), []
+    baseline = replace(BY_NAME[name], shared=lambda evidence: made.append(1) or baselines.cosines(evidence))
+    judged = []
+    tune(baseline, evidence, lambda term: judged.append(term.weights.nnz) or len(judged))
+    assert (len(made), len(judged)) == (1, len(baseline.settings))
+    again = BY_NAME[name].build(evidence, baseline.settings[0])
+    assert again.weights.nnz == judged[0]  # no setting spoils the table for the next
 
 
 def test_the_newest_items_alone_tell_what_comes_next():
