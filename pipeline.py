@@ -48,7 +48,7 @@ from .scoring.ablation import WITHOUT_GNN, compared, graphs, verdict
 from .scoring.baselines import Baseline, chosen
 from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.drift import drift
-from .scoring.evaluate import Evaluation, Row, evaluate
+from .scoring.evaluate import Evaluation, Row, comparable, evaluate
 from .scoring.evidence import Relation, keys_of, relations_of, unread_relations
 from .scoring.facts import facts_of
 from .scoring.families import check_names
@@ -610,6 +610,7 @@ def _tested(
         for graph, result in _ablated(workshop, world, each_relation) if ablation else ():
             found.setdefault(graph, []).append(result)
         worlds = worlds or [(world, model)]
+    found["real"] = comparable(found["real"])
     facts = _facts(*worlds[0], found["real"])
     document: dict[str, Any] = as_json(workshop.config, found["real"]) | facts
     if ablation:

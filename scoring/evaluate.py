@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,6 +74,27 @@ def evaluate(
         for segment in segments_of(test, users)
     }
     return Evaluation(len(users), model.allowed.size, rows, left_out, recall, lists, per_user, segments)
+
+
+def comparable(results: Sequence[Evaluation]) -> list[Evaluation]:
+    """The results of several splits without the baselines that any of them left out: free memory changes in between,
+    and a mean over some of the splits would stand beside means over all."""
+    why = {name: reason for result in reversed(results) for name, reason in result.left_out.items()}
+
+    def kept(by_method: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: found for name, found in by_method.items() if name not in why}
+
+    return [
+        replace(
+            result,
+            rows=[row for row in result.rows if row["name"] not in why],
+            left_out=why,
+            lists=kept(result.lists),
+            per_user=kept(result.per_user),
+            segments={name: kept(found) for name, found in result.segments.items()},
+        )
+        for result in results
+    ]
 
 
 def _ours(model: Model, test: Fold, users: np.ndarray, k: int) -> tuple[np.ndarray, float]:

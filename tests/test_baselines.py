@@ -12,6 +12,7 @@ from catalograph.errors import ConfigError
 from catalograph.kg.log import InteractionLog
 from catalograph.scoring import baselines
 from catalograph.scoring.baselines import BASELINES, Baseline, applicable, chosen, grid, ndcg_judge, ranked, tune
+from catalograph.scoring.evaluate import Evaluation, comparable
 from catalograph.scoring.evidence import Evidence, histories_of
 from catalograph.scoring.folds import fold_of
 from catalograph.scoring.metrics import rank_metrics
@@ -179,6 +180,21 @@ def test_what_does_not_fit_half_of_the_free_memory_is_left_out_with_its_need(mon
         ((_, told),) = applicable(evidence, (ease,))
         assert (told or "").startswith(why or "")
         assert (told is None) == (why is None)
+
+
+def test_lists_and_segments_of_a_baseline_go_where_another_split_left_it_out():
+    def result(*methods, left_out):
+        values = {name: np.zeros(2) for name in methods}
+        rows = [{"name": name} for name in methods]
+        return Evaluation(2, 3, rows, left_out, 1.0, values, values, {"new users": values})
+
+    whole, less = result("catalograph", "EASE", left_out={}), result("catalograph", left_out={"EASE": "needs 3.0 GiB"})
+    for found in comparable([whole, less]):
+        assert found.rows == [{"name": "catalograph"}]
+        assert found.left_out == {"EASE": "needs 3.0 GiB"}
+        for held in (found.lists, found.per_user, found.segments["new users"]):
+            assert list(held) == ["catalograph"]
+    assert [row["name"] for row in comparable([whole])[0].rows] == ["catalograph", "EASE"]
 
 
 def test_slow_ones_must_be_asked_for_and_names_are_checked():

@@ -1,5 +1,7 @@
 """Labelled pairs: cross-fitting that forgets the pair it asks for, planted taste, the boosted head, the whole path."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from catalograph.config import load_config
 from catalograph.errors import CatalographError, ConfigError
 from catalograph.kg.log import InteractionLog, positives
 from catalograph.pipeline import open_workshop, rebuild, run_evaluation
+from catalograph.scoring import clicks
 from catalograph.scoring.boosted import BoostedHead, fit_boosted
 from catalograph.scoring.clicks import cross_fitted, figures
 from catalograph.scoring.context import Context
@@ -78,6 +81,21 @@ def test_the_planted_taste_is_found_and_popularity_is_beaten(shop, tmp_path):
     assert rows["catalograph"]["auc"] > 0.8 > rows["popularity"]["auc"] + 0.15
     assert set(rows) == {"catalograph", "popularity", "item-kNN", "RP3beta", "EASE"}
     assert rows["catalograph"]["std"]["auc"] > 0  # two splits
+
+
+def test_a_baseline_that_one_split_has_no_memory_for_is_left_out_of_all(shop, tmp_path, monkeypatch):
+    splits = itertools.count()
+
+    def less_each_time(evidence, asked):
+        why = "needs 3.0 GiB, allowed 2.0 GiB" if next(splits) else None
+        return [(baseline, why if baseline.name == "EASE" else None) for baseline in asked]
+
+    monkeypatch.setattr(clicks, "applicable", less_each_time)
+    (tmp_path / "shop.toml").write_text(TOML + '[evaluation]\nbaselines = ["popularity", "EASE"]\n')
+    workshop = open_workshop(tmp_path / "shop.toml", data=shop.parent, out=tmp_path / "build", device="cpu")
+    document = run_evaluation(workshop, baselines=True)
+    assert [row["name"] for row in document["rows"]] == ["catalograph", "popularity"]
+    assert document["left_out"] == {"EASE": "needs 3.0 GiB, allowed 2.0 GiB"}
 
 
 def test_the_command_prints_the_rows(shop, tmp_path, capsys):
