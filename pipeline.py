@@ -650,12 +650,22 @@ def _ablated(workshop: Workshop, world: World, each_relation: bool) -> Iterator[
 def _instead(workshop: Workshop, world: World, relations: Sequence[str]) -> Iterator[tuple[str, Ingredients]]:
     """What the ablation fits on: other graphs, and the real one without relation vectors, where they are learned."""
     catalogue, given = world.catalogue, world.given
-    for name, snapshot in graphs(world.snapshot, relations, seed=workshop.seed):
+    others = graphs(world.snapshot, relations, seed=workshop.seed) if _reads_graph(world) else None
+    if others is None:
+        told = "the model reads no relation, so they would be the real one"
+        workshop.say(f"{'ablation':<9} graphs shuffled and empty skipped: {told}")
+    for name, snapshot in others or ():
         found = relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived)
         learn = _learner(workshop, catalogue, snapshot, given.text)
         yield name, replace(given, relations=found, learn_vectors=learn)
     if workshop.config.gnn.model != "none":
         yield WITHOUT_GNN, replace(given, learn_vectors=lambda *_: None)
+
+
+def _reads_graph(world: World) -> bool:
+    """Whether another graph could give another model: an encoder of a team's own may read relations of others
+    than items, too."""
+    return bool(world.given.relations) or world.given.config.gnn.model not in ("none", "relational")
 
 
 def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalograph import pipeline
 from catalograph.cli import main
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.log import InteractionLog
@@ -17,6 +18,7 @@ from catalograph.scoring.ablation import WITHOUT_GNN, graphs, shuffled_tails, ve
 from catalograph.scoring.evidence import Relation
 from catalograph.scoring.folds import fold_of
 from catalograph.scoring.leaks import linkages, shares
+from catalograph.scoring.model import fit
 from catalograph.scoring.segments import ndcg_within, segments_of
 
 BRANDS, PER_BRAND = 60, 12
@@ -84,6 +86,21 @@ def test_where_the_graph_is_the_only_signal_the_real_one_wins(document):
         assert rows["real"]["ndcg@10"] - rows[name]["ndcg@10"] == pytest.approx(rows[name]["difference"])
     assert rows["without LIES_ON"]["ci95"][0] < 0.05  # it was noise
     assert rows["empty"]["segments"]["new users"] == {key: rows["empty"][key] for key in ("difference", "ci95")}
+
+
+def test_graphs_that_equal_the_real_one_are_not_fitted(shop, tmp_path, monkeypatch):
+    """Both relations are there and neither is in use; without vectors to learn nothing is left to compare."""
+    off = "".join(f"[relations.{name}]\nuse = false\n" for name in ("MADE_BY", "LIES_ON"))
+    (tmp_path / "shop.toml").write_text(SHOP.replace("[gnn]", '[gnn]\nmodel = "none"') + off, encoding="utf-8")
+    said, fits = [], []
+    monkeypatch.setattr(pipeline, "fit", lambda given, say: fits.append(given) or fit(given, say))
+    workshop = open_workshop(
+        tmp_path / "shop.toml", data=shop.parent, out=tmp_path / "build", device="cpu", say=said.append
+    )
+    found = run_evaluation(workshop, baselines=False, ablation=True)
+    assert [row["graph"] for row in found["ablation"]] == ["real"]
+    assert len(fits) == 1
+    assert "ablation  graphs shuffled and empty skipped: the model reads no relation" in "\n".join(said)
 
 
 def test_the_document_lies_in_the_build_folder_beside_its_page(shop, document):
