@@ -1,6 +1,7 @@
 """What fine-tuning the text encoder brings, each figure beside the packaged weights in the same run.
 
-    python benchmarks/encoders.py [--data DIR] [--out DIR] [--only NAME …] [--set KEY=VALUE …] [--validation]
+    python benchmarks/encoders.py [--data DIR] [--out DIR] [--only NAME …] [--set KEY=VALUE …] [--encoder KEY=VALUE …]
+                                  [--validation]
 
 Parts: pgpr, loo (next purchase from text alone, amazon-beauty: profile · M(s)), cold (items nobody is seen to buy),
 homedepot (judged searches), ways (full beside lora on pgpr), robust (typos), small (precisions, layers), model-pgpr,
@@ -8,7 +9,8 @@ model-sports and model-retail (the whole scoring model fitted on either M(s)). E
 is one JSON object: text_ratio_pgpr, text_ratio_loo, cold_ratio, homedepot_ndcg, homedepot_spearman, finetune_s; what
 was not asked for is null.
 
-`--set` overrides a setting of [encoder.finetune]. Encoders tuned before are found again by digest; their seconds are
+`--set` overrides a setting of [encoder.finetune], `--encoder` one of [encoder] on both sides (keep_layers=3 prunes the
+packaged weights as well). Encoders tuned before are found again by digest; their seconds are
 those of the run that made them. `--validation` stops before the test part is read. DIR holds amazon-beauty and
 homedepot-search. Intervals are 95 % bootstraps over users or queries, paired.
 """
@@ -67,6 +69,7 @@ class Bench:
     data: Path
     out: Path
     changes: dict[str, Any]
+    encoder: dict[str, Any]
     validation: bool
 
     def settings(self, **given: Any) -> FinetuneSection:
@@ -79,8 +82,9 @@ class Bench:
         toml = demo if shop == "online-retail" else HERE / "shops" / f"{shop}.toml"
         data = None if toml == demo else self.data / FOLDERS[shop]
         workshop = open_workshop(toml, data=data, out=self.out / shop, say=say)
-        change = {"precision": "reduced", "finetune": finetune}  # both sides alike, and faster
-        encoder = workshop.config.encoder.model_copy(update=change)
+        change = {"precision": "reduced"} | self.encoder  # both sides alike, and faster
+        known = workshop.config.encoder.model_dump() | change | {"finetune": finetune}
+        encoder = EncoderSection.model_validate(known)
         workshop.config = workshop.config.model_copy(update={"encoder": encoder})
         return workshop
 
@@ -397,6 +401,11 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
 }
 
 
+def told(changes: list[str]) -> dict[str, Any]:
+    """Settings out of KEY=VALUE, values as JSON has them."""
+    return {key: json.loads(value) for key, _, value in (change.partition("=") for change in changes)}
+
+
 def main() -> None:
     """Run the parts, print a line each and the object of figures last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -404,10 +413,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build") / "benchmark-encoders")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--encoder", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--validation", action="store_true")
     asked = parser.parse_args()
-    changes = {key: json.loads(value) for key, _, value in (change.partition("=") for change in asked.set)}
-    bench = Bench(asked.data, asked.out, changes, asked.validation)
+    bench = Bench(asked.data, asked.out, told(asked.set), told(asked.encoder), asked.validation)
     results = {}
     for name in asked.only:
         results[name] = PARTS[name](bench)
