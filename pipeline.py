@@ -50,7 +50,7 @@ from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
 from .scoring.drift import drift
 from .scoring.evaluate import Evaluation, Row, comparable, evaluate
 from .scoring.evidence import Relation, keys_of, relations_of, unread_relations
-from .scoring.facts import facts_of
+from .scoring.facts import cautions, facts_of
 from .scoring.families import check_names
 from .scoring.folds import Fold, end_of, fold_of
 from .scoring.knowledge import edges_of, kinds_of, with_relations
@@ -627,9 +627,9 @@ def _page(document: dict[str, Any]) -> str | None:
 
 
 def _facts(world: World, model: Model, results: list[Evaluation]) -> dict[str, Any]:
-    """What the report says beyond the rows; labelled pairs have rows alone."""
+    """What the report says beyond the rows; of labelled pairs there are no lists to look at, and it warns alone."""
     if world.pairs is not None:
-        return {}
+        return {"warnings": cautions(world.given)}
     assert world.test is not None
     label = world.catalogue.item_label
     facts: dict[str, Any] = facts_of(world.given, model, world.snapshot, label, world.test, results)

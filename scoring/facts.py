@@ -20,7 +20,7 @@ def facts_of(
     given: Ingredients, model: Model, snapshot: Snapshot, item_label: str, test: Fold, results: list[Evaluation]
 ) -> dict[str, Any]:
     """segments, relations, model, exposure and warnings; of several splits the first, the segments of all."""
-    declared = frozenset(name for name, settings in given.config.relations.items() if settings.leaks)
+    declared = _declared(given)
     train = training_folds(given.log, given.config.split, given.config.model.folds)[0]
     linked = linkages(given.relations, test, train, declared)
     lists = results[0].lists["catalograph"]
@@ -32,6 +32,15 @@ def facts_of(
         "exposure": [exposure(found, lists, test, model.allowed) for found in attributes_of(snapshot, item_label)],
         "warnings": [_warning(linkage) for linkage in linked if linkage.declared or linkage.suspicious],
     }
+
+
+def cautions(given: Ingredients) -> list[str]:
+    """The warnings of a report without lists: nothing is measured, shop.toml says it of the relations in use."""
+    return [_leaks(relation.name) for relation in given.relations if relation.name in _declared(given)]
+
+
+def _declared(given: Ingredients) -> frozenset[str]:
+    return frozenset(name for name, settings in given.config.relations.items() if settings.leaks)
 
 
 def _segments(test: Fold, results: list[Evaluation], metric: str) -> list[dict[str, Any]]:
@@ -67,8 +76,12 @@ def _relation_of(term: str) -> str | None:
 
 def _warning(linkage: Linkage) -> str:
     if linkage.declared:
-        return f"{linkage.relation} was collected with the test part in it (leaks = true): figures with it flatter"
+        return _leaks(linkage.relation)
     return (
         f"{linkage.relation} links histories to test items more often ({linkage.test:.2%} of pairs) than to training "
         f"items held out alike ({linkage.train:.2%}): was it collected with the test part in it?"
     )
+
+
+def _leaks(relation: str) -> str:
+    return f"{relation} was collected with the test part in it (leaks = true): figures with it flatter"

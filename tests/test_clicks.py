@@ -98,6 +98,25 @@ def test_a_baseline_that_one_split_has_no_memory_for_is_left_out_of_all(shop, tm
     assert document["left_out"] == {"EASE": "needs 3.0 GiB, allowed 2.0 GiB"}
 
 
+def test_a_relation_that_leaks_is_told_by_every_report(shop, tmp_path, capsys):
+    leaking = TOML + "[relations.IN_GENRE]\nleaks = true\n"
+    (tmp_path / "shop.toml").write_text(leaking)
+    told = "IN_GENRE was collected with the test part in it (leaks = true)"
+    said = []
+    workshop = open_workshop(
+        tmp_path / "shop.toml", data=shop.parent, out=tmp_path / "build", device="cpu", say=said.append
+    )
+    (warning,) = rebuild(workshop)["metrics"]["warnings"]
+    assert warning.startswith(told)
+    assert f"caution: {told}" in "\n".join(said)
+    command = ["evaluate", str(tmp_path / "shop.toml"), "--data", str(shop.parent), "--out", str(tmp_path / "build")]
+    assert main(command) == 0
+    assert f"caution: {told}" in capsys.readouterr().out
+    (tmp_path / "shop.toml").write_text(leaking + "use = false\n")
+    assert main(command) == 0
+    assert "caution" not in capsys.readouterr().out  # the model does not read it
+
+
 def test_the_command_prints_the_rows(shop, tmp_path, capsys):
     assert main(["evaluate", str(shop), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
