@@ -251,7 +251,7 @@ class SearchSection(Section):
     file: Path
     query: str = "query"
     item: str = "item_id"
-    time: str | None = None  # with split.method = "time", rows from `split.at` on are left out
+    time: str | None = None  # rows from the first held-out event on teach nothing; only judged pairs do without
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     relevance: str | None = None  # a number, the higher the better; without it every row is a good answer
 

@@ -15,11 +15,15 @@ def searches(config: ShopConfig, section: SearchSection, items: pl.Series, rejec
     held out.
 
     Raises:
-        ConfigError: the shop is cut in time and the searches have no time.
+        ConfigError: clicks cannot be told from those behind held-out interactions: there is no time, here or there.
         DataError: a row cannot be used; with `on_bad_rows = "quarantine"` it is left out instead.
     """
-    if config.split.method == "time" and section.time is None:
-        raise ConfigError("[search] needs time: with split.method = 'time' later searches must be left out")
+    timed = section.time is not None and config.interactions.time is not None
+    if config.has_interactions and not timed and section.relevance is None:
+        raise ConfigError(
+            "[search] needs time, and [interactions] too: clicks that led to held-out interactions must be left out; "
+            "name both, or relevance where people judged the answers, or leave [search] out"
+        )
     told = {"query": section.query, "item": section.item, "at": section.time, "relevance": section.relevance}
     names = {name: column for name, column in told.items() if column is not None}
     sheet = Sheet.read(config.shop.data / section.file, names, rejects).typed("query").typed("item")

@@ -62,12 +62,17 @@ def training_folds(log: InteractionLog, split: SplitSection, count: int) -> list
     return [_last(log, number) if kind == "last" else _random(log, number) for number in range(count)]
 
 
-def before_folds(log: InteractionLog, split: SplitSection, count: int) -> InteractionLog:
-    """The events that none of the `count` folds holds out: what may be looked at before the folds are fitted on."""
-    folds = training_folds(log, split, count)
-    if _kind(log, split, count) != "random":
-        return folds[-1].seen
-    return log.where(~np.any([_drawn(log, number) for number in range(count)], axis=0))
+def in_no_fold(log: InteractionLog, split: SplitSection, count: int) -> np.ndarray:
+    """bool [event]: which none of the `count` folds holds out, and may be looked at before the folds are fitted on."""
+    kind = _kind(log, split, count)
+    if kind == "period":
+        oldest = training_folds(log, split, count)[-1].now
+        assert log.at is not None
+        assert oldest is not None
+        return np.asarray(log.at / DAY_MS < oldest)
+    if kind == "last":
+        return np.asarray(_back(log) >= count)
+    return ~np.asarray(np.any([_drawn(log, number) for number in range(count)], axis=0))
 
 
 def _kind(log: InteractionLog, split: SplitSection, count: int) -> Literal["period", "last", "random"]:
@@ -103,9 +108,14 @@ def _periods(log: InteractionLog, split: SplitSection, count: int) -> list[Fold]
 
 
 def _last(log: InteractionLog, number: int) -> Fold:
-    ends = np.cumsum(np.bincount(log.user, minlength=log.n_users))
-    back = ends[log.user] - 1 - np.arange(len(log))
+    back = _back(log)
     return fold_of(log.where(back > number), log.where(back == number), _now(log))
+
+
+def _back(log: InteractionLog) -> np.ndarray:
+    """int64 [event]: how many events of its user are newer."""
+    ends = np.cumsum(np.bincount(log.user, minlength=log.n_users))
+    return np.asarray(ends[log.user] - 1 - np.arange(len(log)))
 
 
 def _random(log: InteractionLog, number: int) -> Fold:

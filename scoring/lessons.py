@@ -1,8 +1,9 @@
 """What the text encoder is taught, and what it is checked on, without a look at what the scoring model is fitted on.
 
 The head learns how far to trust the text term from folds of the training part. An encoder that had seen those folds'
-hidden purchases would look better there than it is, so pairs come from :func:`.folds.before_folds` alone, and one
-encoder serves every fold and the final model alike (docs/decisions/0008-tune-before-the-folds.md).
+hidden purchases would look better there than it is, so pairs come from events :func:`.folds.in_no_fold` alone, searches
+from before anything is held out, and one encoder serves every fold and the final model alike
+(docs/decisions/0008-tune-before-the-folds.md).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 
 from ..config import ShopConfig
@@ -23,7 +26,7 @@ from ..kg.log import InteractionLog
 from ..kg.snapshot import Snapshot
 from ..loaders.catalogue import Catalogue
 from .evidence import DAY_MS, Relation, histories_of
-from .folds import Fold, before_folds, training_folds
+from .folds import Fold, in_no_fold, training_folds
 from .metrics import rank_metrics
 from .profiles import profiles_of
 from .topk import search
@@ -45,17 +48,20 @@ def lessons_of(
 ) -> tuple[Lessons, Check]:
     """Pairs from the events before the folds, and a check on the oldest fold; where nobody is in it, on noised texts.
 
-    Purchases of a shop with labels teach nothing: trees learn there from all its pairs, each as if it were unknown.
+    Purchases of a shop with labels teach nothing: trees learn there from all its pairs, each as if it were unknown; nor
+    do searches from the first of them on.
 
     texts: of the items, in row order. encoded: gives their unit vectors float32 [item, dim] by the encoder before it is
     tuned; asked only for tastes and hard negatives. log: training.
     """
     settings, label = config.encoder.finetune, catalogue.item_label
     folds = training_folds(log, config.split, config.model.folds)
-    known = before_folds(log, config.split, config.model.folds)
+    shown = in_no_fold(log, config.split, config.model.folds)
+    known = log.where(shown)
     most, kinds = settings.steps * settings.batch_size, set(settings.learn_from)
     if config.interactions.label is not None:
         kinds -= {"tastes", *OF_PURCHASES}
+        shown = np.zeros(len(log), bool)
     leaking = {name for name, relation in config.relations.items() if relation.leaks}
     table, found = list(texts), {}
     tastes = Tastes(histories_of(known).matrix(), encoded) if "tastes" in kinds and len(known) else None
@@ -69,9 +75,7 @@ def lessons_of(
         names, pairs = teach.of_attributes(snapshot, label, kept_out, len(table))
         table, found["attributes"] = table + [clean(name) for name in names], pairs.drawn(most, seed)
     if "queries" in kinds and catalogue.searches is not None:
-        asked = catalogue.searches
-        if folds and folds[-1].now is not None and "at" in asked.column_names:
-            asked = asked.filter(asked["at"].to_numpy() < folds[-1].now * DAY_MS)
+        asked = _before_any_answer(catalogue.searches, catalogue, log, shown, folds[-1])
         rows = snapshot.ids[label].rows(asked["item"].to_pylist())
         judged = asked["relevance"].to_numpy() if "relevance" in asked.column_names else None
         queries = [clean(query) for query in asked["query"].to_pylist()]
@@ -91,6 +95,22 @@ def lessons_of(
     users = np.empty(0, np.int64) if not folds else folds[-1].users[np.isin(folds[-1].users, known.user)]
     check = _check_on_users(texts, known, folds[-1], users) if len(users) else _check_on_texts(texts, seed)
     return Lessons(table, found, negatives, tastes), check
+
+
+def _before_any_answer(
+    searches: pa.Table, catalogue: Catalogue, log: InteractionLog, shown: np.ndarray, oldest: Fold
+) -> pa.Table:
+    """The searches from before the first event that is a question somewhere, and not later than the oldest fold begins:
+    a click may be the way to a purchase, and does not say whose. All of them where one side has no times.
+
+    log, shown: the training events, and bool [event] which of them are no question of a fold or of a tree.
+    """
+    if log.at is None or "at" not in searches.column_names:
+        return searches
+    held_out = catalogue.interactions.filter(pc.field("part") != "train")["at"].to_numpy()
+    assert oldest.now is not None
+    until = np.concatenate([log.at[~shown], held_out, [oldest.now * DAY_MS]]).min()
+    return searches.filter(searches["at"].to_numpy() < until)
 
 
 def _check_on_texts(texts: Sequence[str], seed: int) -> Check:

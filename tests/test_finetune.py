@@ -33,7 +33,7 @@ from catalograph.errors import CatalographError, ConfigError, MissingExtraError
 from catalograph.kg.log import InteractionLog
 from catalograph.loaders.load import load_catalogue
 from catalograph.pipeline import build_world, open_workshop, rebuild
-from catalograph.scoring.folds import before_folds, training_folds
+from catalograph.scoring.folds import in_no_fold, training_folds
 
 GROUPS, WORDS, ITEMS = 4, 6, 48  # items of a group share customers, and each has two of the group's six words
 
@@ -232,7 +232,7 @@ def test_noise_keeps_at_least_a_word(text, seed):
 
 
 def every_fold(log, split):
-    return training_folds(log, split, 2), before_folds(log, split, 2)
+    return training_folds(log, split, 2), log.where(in_no_fold(log, split, 2))
 
 
 @pytest.mark.parametrize("method", ["random", "last", "time"])
@@ -707,6 +707,51 @@ def test_relations_that_leak_teach_nothing_and_searches_are_cleaned(tuned_shop, 
     assert "Lamps" in {lessons.texts[row] for row in lessons.pairs["attributes"].positive}
 
 
+def first_held_out(rows, how):
+    """The oldest moment of the planted shop's sales that its split or one of its two folds holds out."""
+    times = {}
+    for user, _, at, *_ in (row.split(",") for row in rows):
+        times.setdefault(user, []).append(at)
+    if how == "label":  # every pair is a question
+        return min(min(of_user) for of_user in times.values())
+    if how == "column":  # one event
+        return sorted(at for of_user in times.values() for at in of_user)[3]
+    return min(sorted(of_user)[-3] for of_user in times.values())
+
+
+@pytest.mark.parametrize("how", ["last", "column", "label", "time"])
+def test_searches_from_the_first_event_that_is_held_out_on_teach_nothing(how, tuned_shop, tmp_path, lessons_for):
+    text = tuned_shop.read_text().replace("steps = 20", 'learn_from = ["queries"], steps = 20')
+    cut, labelled = 'method = "time"\nat = 2024-04-01', 'quantity = "quantity"\nlabel = "liked"'
+    if how in ("last", "column"):
+        text = text.replace(cut, f'method = "{how}"' + '\ncolumn = "part"\nlike = "last"' * (how == "column"))
+    if how == "label":
+        text = text.replace("[baskets]\n", "").replace('head = "linear"\n', "")
+        text = text.replace('quantity = "quantity"', labelled)
+    toml = make_shop(tmp_path / "shop", toml=text + '[search]\nfile = "clicks.csv"\nitem = "item"\ntime = "at"\n')
+    first, *rows = (toml.parent / "sales.csv").read_text().splitlines()
+    moment = "2024-02-21T00:00:00" if how == "time" else first_held_out(rows, how)
+    parts = ["test" if row.split(",")[2] == moment else "train" for row in rows]
+    told = [f"{row},{part},1" for row, part in zip(rows, parts, strict=True)]
+    (toml.parent / "sales.csv").write_text("\n".join([f"{first},part,liked", *told]) + "\n")
+    before = str(np.datetime64(moment) - np.timedelta64(1, "s"))
+    clicks = ["query,item,at", f"early bird,i01,{before}", f"worm,i02,{moment}", "late bird,i03,2024-03-30"]
+    (toml.parent / "clicks.csv").write_text("\n".join(clicks) + "\n")
+    lessons, _ = lessons_for(toml)
+    found = lessons.pairs["queries"]
+    assert [lessons.texts[row] for row in found.anchor] == ["early bird"]
+    assert found.positive.tolist() == [1]
+
+
+def test_judged_pairs_teach_without_a_time(tuned_shop, tmp_path, lessons_for):
+    text = tuned_shop.read_text().replace("steps = 20", 'learn_from = ["queries"], steps = 20')
+    searches = '[search]\nfile = "judged.csv"\nitem = "item"\nrelevance = "fit"\n'
+    toml = make_shop(tmp_path / "shop", toml=text + searches)
+    (toml.parent / "judged.csv").write_text("query,item,fit\nblue mug,i01,3\nlamp,i02,1\n")
+    lessons, _ = lessons_for(toml)
+    assert sorted(lessons.pairs["queries"].grade) == [1, 3]
+
+
 def test_where_nobody_comes_back_the_check_is_of_noised_texts(tuned_shop, tmp_path, lessons_for):
     text = tuned_shop.read_text().replace('method = "time"\nat = 2024-04-01', 'method = "random"')
     toml = make_shop(tmp_path / "shop", toml=text.replace("[baskets]\n", "").replace('time = "time"\n', ""))
@@ -734,6 +779,25 @@ def test_searches_are_read_checked_and_cut_in_time(tmp_path):
     (tmp_path / "clicks.csv").write_text("\n".join([*rows, "x,i99,2024-02-01,3"]) + "\n")
     with pytest.raises(CatalographError, match="row 5, column 'item': 'i99' is no item of the shop"):
         load_catalogue(load_config(toml))
-    toml.write_text(text.replace('time = "at"\nrelevance', "relevance"))
-    with pytest.raises(ConfigError, match=r"\[search\] needs time"):
+
+
+@pytest.mark.parametrize("split", ['method = "time"\nat = 2024-04-01', 'method = "last"', 'method = "random"', ""])
+def test_clicks_that_no_time_can_cut_are_refused_and_judged_pairs_are_not(tmp_path, split):
+    text = SHOP.replace('method = "time"\nat = 2024-04-01', split) + '[search]\nfile = "clicks.csv"\nitem = "item"\n'
+    toml = make_shop(tmp_path, toml=text)
+    (tmp_path / "clicks.csv").write_text("query,item,at,fit\nmug,i01,2024-02-01,3\n")
+    with pytest.raises(ConfigError, match=r"\[search\] needs time, and \[interactions\] too"):
+        load_catalogue(load_config(toml))
+    toml.write_text(text + 'relevance = "fit"\n')
+    assert load_catalogue(load_config(toml)).searches["relevance"].to_pylist() == [3]
+    toml.write_text(text + 'time = "at"\n')
+    assert load_catalogue(load_config(toml)).searches.num_rows == 1
+
+
+def test_a_time_of_clicks_alone_cuts_nothing(tmp_path):
+    text = SHOP.replace('method = "time"\nat = 2024-04-01', 'method = "random"').replace("[baskets]\n", "")
+    text = text.replace('time = "time"\n', "") + '[search]\nfile = "clicks.csv"\nitem = "item"\ntime = "at"\n'
+    toml = make_shop(tmp_path, toml=text)
+    (tmp_path / "clicks.csv").write_text("query,item,at\nmug,i01,2024-02-01\n")
+    with pytest.raises(ConfigError, match=r"\[interactions\] too"):
         load_catalogue(load_config(toml))
