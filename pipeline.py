@@ -46,7 +46,7 @@ from .scoring import bundle as bundles
 from .scoring import versions
 from .scoring.ablation import WITHOUT_GNN, compared, graphs, verdict
 from .scoring.baselines import Baseline, chosen
-from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks
+from .scoring.clicks import Pairs, evaluate_clicks, fit_clicks, validate_clicks
 from .scoring.drift import drift
 from .scoring.evaluate import Evaluation, Row, comparable, evaluate
 from .scoring.evidence import Relation, keys_of, relations_of, unread_relations
@@ -269,7 +269,7 @@ def validated(
         learn_vectors=remembered(_learner(told, catalogue, snapshot, world.given.text)),
     )
     if world.pairs is not None:
-        return dict(fit_clicks(given, world.pairs).report["validation"])
+        return validate_clicks(given, world.pairs)
     return validation(given)
 
 

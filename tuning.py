@@ -25,6 +25,7 @@ from .gnn.train import RelationVectors, Weights
 from .kg.log import InteractionLog
 from .loaders.toml_draft import Block, render
 from .pipeline import Workshop, World, build_world, inputs_of, validated
+from .scoring.clicks import UNCUT
 from .scoring.evidence import Relation
 from .scoring.model import Answers, LearnVectors
 
@@ -148,7 +149,7 @@ class Search:
         learned = {"gnn": raw.get("gnn"), "use": {r: t.use for r, t in config.relations.items()}}
         found = validated(self.workshop, self.world, config, lambda learn: self.memory.of(learn, repr(learned)))
         if not found:
-            raise ConfigError("this shop has no validation pairs to tune on; give shop.toml a split.valid")
+            raise ConfigError(f"this shop has no validation pairs to tune on: {UNCUT}")
         return float(next(iter(found.values())))
 
     def changed(self, values: Mapping[str, Any]) -> dict[str, Any]:

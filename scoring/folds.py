@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,24 @@ def training_folds(log: InteractionLog, split: SplitSection, count: int) -> list
     return [_last(log, number) if kind == "last" else _random(log, number) for number in range(count)]
 
 
+def labelled_cut(log: InteractionLog, split: SplitSection) -> tuple[np.ndarray, SplitSection]:
+    """The newest cut of labelled training pairs, alike: bool [event] of what it asks for, and the split as of then.
+
+    Noes are asked for, too, so it is events that are cut; a user's only one stays. Random draws take whole pairs, since
+    one that occurs twice would tell its answer.
+    """
+    kind = _kind(log, split, 1)
+    if kind == "last":
+        return (_back(log) == 0) & (np.bincount(log.user)[log.user] > 1), split
+    if kind == "random":
+        return _drawn_pairs(log), split
+    end = end_of(log, split)
+    assert log.at is not None
+    assert end is not None
+    at = None if split.at is None else split.at - dt.timedelta(days=split.period_days)
+    return log.at / DAY_MS >= end - split.period_days, split.model_copy(update={"at": at})
+
+
 def in_no_fold(log: InteractionLog, split: SplitSection, count: int) -> np.ndarray:
     """bool [event]: which none of the `count` folds holds out, and may be looked at before the folds are fitted on."""
     kind = _kind(log, split, count)
@@ -113,7 +132,7 @@ def _last(log: InteractionLog, number: int) -> Fold:
 
 
 def _back(log: InteractionLog) -> np.ndarray:
-    """int64 [event]: how many events of its user are newer."""
+    """int64 [event], 0 for a user's newest event."""
     ends = np.cumsum(np.bincount(log.user, minlength=log.n_users))
     return np.asarray(ends[log.user] - 1 - np.arange(len(log)))
 
@@ -125,6 +144,13 @@ def _random(log: InteractionLog, number: int) -> Fold:
 
 def _drawn(log: InteractionLog, number: int) -> np.ndarray:
     return np.asarray(np.random.default_rng(number).random(len(log)) < SHARE)
+
+
+def _drawn_pairs(log: InteractionLog) -> np.ndarray:
+    pairs, place = np.unique(log.user * log.n_items + log.item, return_inverse=True)
+    draw, most = np.random.default_rng(0).random(len(pairs)), np.zeros(log.n_users)
+    np.maximum.at(most, pairs // log.n_items, draw)
+    return np.asarray(((draw < SHARE) & (draw < most[pairs // log.n_items]))[place])
 
 
 def _now(log: InteractionLog) -> float | None:

@@ -1,25 +1,33 @@
 """Labelled pairs: cross-fitting that forgets the pair it asks for, planted taste, the boosted head, the whole path."""
 
+import datetime as dt
 import itertools
+import shutil
+import sqlite3
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from catalograph import Recommender
 from catalograph.cli import main
-from catalograph.config import load_config
+from catalograph.config import SplitSection, load_config
 from catalograph.errors import CatalographError, ConfigError
 from catalograph.kg.log import InteractionLog, positives
 from catalograph.pipeline import open_workshop, rebuild, run_evaluation
 from catalograph.scoring import clicks
+from catalograph.scoring.baselines import chosen
 from catalograph.scoring.boosted import BoostedHead, fit_boosted
-from catalograph.scoring.clicks import cross_fitted, figures
+from catalograph.scoring.clicks import Pairs, cross_fitted, figures
 from catalograph.scoring.context import Context
 from catalograph.scoring.evidence import Evidence, histories_of
 from catalograph.scoring.families import all_terms
+from catalograph.scoring.folds import labelled_cut
 from catalograph.scoring.metrics import auc
 from catalograph.scoring.model import Ingredients
 from catalograph.scoring.profiles import profiles_of
+from catalograph.tuning import tune
 
 USERS, ITEMS = 120, 40
 TOML = """
@@ -169,18 +177,106 @@ def test_a_pair_asked_twice_does_not_find_its_other_answer(shop):
         np.testing.assert_array_equal(one[here], two[here])
 
 
-def test_a_shop_with_times_has_the_same_terms_in_every_fold(shop, tmp_path):
-    timed = shop.parent / "timed.csv"
-    lines = (shop.parent / "pairs.csv").read_text().splitlines()
+def timed_shop(shop, folder, split, *, flipped=False):
+    """The same pairs, each with a day of 2024, and another split; returns shop.toml.
+
+    flipped: the answers from June on are the opposite ones.
+    """
     random = np.random.default_rng(1)
-    days = [f"2024-0{month}-10" for month in random.integers(1, 7, len(lines) - 1)]
-    timed.write_text("\n".join([lines[0] + ",day", *(f"{a},{b}" for a, b in zip(lines[1:], days, strict=True))]))
-    settings = TOML.replace("pairs.csv", "timed.csv").replace('label = "liked"', 'label = "liked"\ntime = "day"')
-    (tmp_path / "shop.toml").write_text(settings.partition("[split]")[0] + '[gnn]\nmodel = "none"\n')
-    rebuild(open_workshop(tmp_path / "shop.toml", data=shop.parent, out=tmp_path / "build", device="cpu"))
+    folder.mkdir()
+    lines = ["user,item,liked,day"]
+    for line in (shop.parent / "pairs.csv").read_text().splitlines()[1:]:
+        user, item, liked, *_ = line.split(",")
+        month = random.integers(1, 7)
+        liked = 1 - int(liked) if flipped and month == 6 else liked
+        lines.append(f"{user},{item},{liked},2024-0{month}-10")
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    shutil.copy(shop.parent / "items.csv", folder)
+    settings = TOML.replace('label = "liked"', 'label = "liked"\ntime = "day"').partition("[split]")[0]
+    (folder / "shop.toml").write_text(settings + split + '\n[gnn]\nmodel = "none"\n')
+    return folder / "shop.toml"
+
+
+BY_TIME = '[split]\nmethod = "time"\nat = 2024-06-01\nperiod_days = 31'
+
+
+def test_a_shop_with_times_has_the_same_terms_in_every_fold(shop, tmp_path):
+    toml = timed_shop(shop, tmp_path / "shop", "")
+    rebuild(open_workshop(toml, out=tmp_path / "build", device="cpu"))
     made = Recommender.load(tmp_path / "build")
     assert "popularity_28d.prior" in {term.name for term in made.model.terms}
     assert np.diff(made.score(["u001"], ["i02", "i01"])[0]) > 0
+
+
+@pytest.mark.parametrize("split", [BY_TIME, '[split]\nmethod = "random"'], ids=["time", "random"])
+def test_validation_is_cut_out_of_training_where_no_column_says_it(shop, split, tmp_path):
+    toml, build = timed_shop(shop, tmp_path / "shop", split), tmp_path / "build"
+    validation = rebuild(open_workshop(toml, out=build, device="cpu"))["metrics"]["validation"]
+    assert validation["auc"] > 0.8
+    document = run_evaluation(open_workshop(toml, out=build, device="cpu"), baselines=True)
+    rows = {row["name"]: row for row in document["rows"]}
+    assert document["left_out"] == {}
+    assert {"item-kNN", "EASE", "recent popularity"} <= set(rows)
+    assert rows["catalograph"]["auc"] > rows["popularity"]["auc"] + 0.15
+    with sqlite3.connect(tuned(toml, build) / "tuning.sqlite") as record:
+        values = [value for (value,) in record.execute("SELECT value FROM trial_values")]
+    assert values == [pytest.approx(validation["auc"])]  # trial 0 is the shop as it is
+
+
+def tuned(toml, build):
+    """The build folder of a search for nothing but the figure of the shop as it is."""
+    workshop = open_workshop(toml, out=build, device="cpu")
+    tune(workshop, toml.read_text(), build.parent / "tuned.toml", minutes=0)
+    return build
+
+
+def test_without_a_split_there_is_something_to_tune_on_too(shop, tmp_path):
+    toml, build = timed_shop(shop, tmp_path / "shop", ""), tmp_path / "build"
+    assert (tuned(toml, build).parent / "tuned.toml").is_file()
+
+
+def test_no_choice_looks_at_the_answers_of_the_test_part(shop, tmp_path):
+    found = []
+    for flipped in (False, True):
+        toml = timed_shop(shop, tmp_path / f"shop{flipped}", BY_TIME, flipped=flipped)
+        workshop = open_workshop(toml, out=tmp_path / f"build{flipped}", device="cpu")
+        validation = rebuild(workshop)["metrics"]["validation"]
+        document = run_evaluation(workshop, baselines=True)
+        found.append((validation, {row["name"]: row.get("setting") for row in document["rows"]}, document["rows"]))
+    assert found[0][:2] == found[1][:2]
+    assert found[0][2][0]["auc"] == pytest.approx(1 - found[1][2][0]["auc"])  # they were turned
+
+
+def test_pairs_that_cannot_be_cut_are_no_validation_and_it_is_said(shop):
+    log = asked()
+    bare = ingredients(shop, log)
+    noes_alone_stay = replace(log, at=86_400_000 * np.where(log.label == 1, 50, 10))
+    config = bare.config.model_copy(update={"split": SplitSection(period_days=20)})
+    given = replace(bare, config=config, log=positives(noes_alone_stay))
+    nothing = log.where(np.zeros(0, np.int64))
+    pairs = Pairs(noes_alone_stay, nothing, noes_alone_stay)
+    assert clicks.validate_clicks(given, pairs) == {}
+    model = SimpleNamespace(report={"fit_s": 0}, now=60.0, head=None, scorable=None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(clicks, "log_odds", lambda model, history, pairs: np.zeros(len(pairs)))
+        found = clicks.evaluate_clicks(given, model, pairs, baselines=chosen(["popularity"]))
+    assert "training has no two parts with a yes and a no each" in found.left_out["popularity"]
+
+
+def test_labelled_pairs_are_cut_as_the_test_part_was():
+    user, item = np.repeat(np.arange(80), 10), np.tile(np.repeat(np.arange(5), 2), 80)  # each pair twice
+    log = InteractionLog(81, 5, np.append(user, 80), np.append(item, 0), position=np.append(np.arange(800) % 10, 0))
+    drawn, _ = labelled_cut(log, SplitSection(method="random"))
+    pairs = drawn[:-1].reshape(-1, 2)
+    assert (pairs[:, 0] == pairs[:, 1]).all()
+    assert 0.1 < pairs.mean() < 0.2
+    assert not drawn.reshape(-1)[-1]  # a user's only pair
+    newest, _ = labelled_cut(log, SplitSection(method="last"))
+    assert log.position[newest].tolist() == [9] * 80
+    split = SplitSection(method="time", at="1970-03-02", period_days=20)  # day 60
+    hidden, before = labelled_cut(replace(log, at=86_400_000 * np.append(np.arange(800) % 10 * 6, 0)), split)
+    assert set(log.position[hidden].tolist()) == {7, 8, 9}  # from day 40 on
+    assert before.at == split.at - dt.timedelta(days=20)
 
 
 def test_an_approximate_search_is_refused(tmp_path):
