@@ -64,7 +64,10 @@ def lessons_of(
         shown = np.zeros(len(log), bool)
     leaking = {name for name, relation in config.relations.items() if relation.leaks}
     table, found = list(texts), {}
-    tastes = Tastes(histories_of(known).matrix(), encoded) if "tastes" in kinds and len(known) else None
+    histories = histories_of(known).matrix()
+    taken = np.diff(histories.indptr)
+    telling = int(taken[taken > 1].sum())  # whoever took one item does not tell what goes with it
+    tastes = Tastes(histories, encoded) if "tastes" in kinds and telling else None
     if "users" in kinds:
         found["users"] = teach.of_users(known, most=most, seed=seed)
     if "baskets" in kinds:
@@ -81,7 +84,7 @@ def lessons_of(
         queries = [clean(query) for query in asked["query"].to_pylist()]
         names, pairs = teach.of_queries(queries, rows, len(table), judged)
         table, found["queries"] = table + names, pairs.drawn(most, seed)
-    learned = len(known) if tastes is not None else sum(map(len, found.values()))
+    learned = telling if tastes is not None else sum(map(len, found.values()))
     if "text" in kinds or learned < len(texts):  # too little happened here yet
         own = np.arange(len(texts))
         pairs = teach.TextPairs(own + len(table), own)

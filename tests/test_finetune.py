@@ -743,6 +743,19 @@ def test_searches_from_the_first_event_that_is_held_out_on_teach_nothing(how, tu
     assert found.positive.tolist() == [1]
 
 
+@pytest.mark.parametrize("choosy", [False, True])
+def test_only_customers_who_took_two_items_have_tastes(choosy, tuned_shop, tmp_path, lessons_for):
+    """Before the folds everybody bought once, and one of them the same, or something else, a second time."""
+    toml = make_shop(tmp_path / "shop", toml=tuned_shop.read_text().replace("[baskets]\n", ""))
+    sales = [f"u{n:02},i{n % 40:02},2024-01-0{1 + n % 9},1" for n in range(60)]
+    sales += [f"u{n:02},i{n % 39 + 1:02},2024-03-{day:02},1" for n in range(60) for day in (1, 20)]  # the folds'
+    sales += [f"u00,i{7 if choosy else 0:02},2024-01-05,1", "u00,i01,2024-04-02,1"]
+    (toml.parent / "sales.csv").write_text("\n".join(["user,item,time,quantity", *sales]) + "\n")
+    lessons, _ = lessons_for(toml)
+    assert (lessons.tastes is not None) == choosy
+    assert list(lessons.pairs) == ["text"]  # what one customer tells is too little
+
+
 def test_judged_pairs_teach_without_a_time(tuned_shop, tmp_path, lessons_for):
     text = tuned_shop.read_text().replace("steps = 20", 'learn_from = ["queries"], steps = 20')
     searches = '[search]\nfile = "judged.csv"\nitem = "item"\nrelevance = "fit"\n'
