@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import cycle, islice
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,7 @@ Say = Callable[[str], None]
 Columns = dict[str, list[Any]]  # texts anchor, positive and maybe negative; score, how close; or anchor and label
 RECIPE = 2  # raised where a change here, in training.py or in teacher.py makes other weights of the same inputs
 TUNED = "tuned.safetensors"
+FAIR = 0.2  # of all rows, at least, are not of tastes: batches come from each kind as often as it has rows
 LIBRARIES = ("accelerate", "datasets", "peft", "tensorboard")
 
 
@@ -63,10 +66,11 @@ class Lessons:
 
     def columns(self, rows: int, seed: int) -> dict[str, Columns]:
         """kind -> columns of the pairs; those of equal or empty texts teach nothing and go. Of "tastes" `rows` rows:
-        every item's text once before any twice, and its row of the teacher."""
+        every item's text once before any twice, and its row of the teacher; pairs are repeated until they are FAIR of
+        all beside them."""
         blank = np.array([not text.strip() for text in self.texts], bool)
         _, same = np.unique(np.asarray(self.texts, object).astype(str), return_inverse=True)
-        found = {}
+        found: dict[str, Columns] = {}
         for kind, pairs in self.pairs.items():
             sides = {"anchor": pairs.anchor, "positive": pairs.positive}
             if kind in self.negatives:
@@ -81,6 +85,7 @@ class Lessons:
                 found[kind] = columns
         told = np.flatnonzero(~blank[: self.tastes.histories.shape[1]]) if self.tastes is not None else np.empty(0, int)
         if len(told):
+            found = _repeated(found, rows * FAIR / (1 - FAIR))
             random = np.random.default_rng(seed)
             drawn = np.concatenate([random.permutation(told) for _ in range(-(-rows // len(told)))])[:rows].tolist()
             found["tastes"] = {"anchor": [self.texts[row] for row in drawn], "label": drawn}
@@ -97,6 +102,15 @@ class Lessons:
             for part in (pairs.anchor, pairs.positive, self.negatives.get(kind, none), pairs.grade):
                 digest.update((none if part is None else np.ascontiguousarray(part)).tobytes() + b"|")
         return digest.hexdigest()
+
+
+def _repeated(kinds: Mapping[str, Columns], least: float) -> dict[str, Columns]:
+    """The kinds with their rows over and over, all kinds as often, until they have `least` rows together."""
+    times = max(least / max(sum(len(columns["anchor"]) for columns in kinds.values()), 1), 1.0)
+    return {
+        kind: {side: list(islice(cycle(column), ceil(times * len(column)))) for side, column in columns.items()}
+        for kind, columns in kinds.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,25 @@ def test_every_item_is_taught_once_before_any_twice():
     assert set(times[:-1]) == {2, 3}
 
 
+def test_a_few_pairs_are_a_fair_share_beside_tastes_and_change_nothing_of_those():
+    tastes = planted_tastes(np.arange(ITEMS) % GROUPS, np.ones(ITEMS, bool))
+    texts = [f"text {n}" for n in range(ITEMS)]
+    one, two = np.arange(7), np.arange(3)
+    few = {"queries": TextPairs(one, one + 9, one / 7), "text": TextPairs(two, two + 20)}
+    alone, found = (Lessons(texts, pairs, {}, tastes).columns(1_000, 0) for pairs in ({}, few))
+    assert found["tastes"] == alone["tastes"]
+    assert {kind: len(columns["anchor"]) for kind, columns in found.items()} == {
+        "queries": 175,
+        "text": 75,
+        "tastes": 1_000,
+    }
+    told = set(zip(*found["queries"].values(), strict=True))
+    assert told == {(f"text {n}", f"text {n + 9}", n / 7) for n in range(7)}
+    assert len(Lessons(texts, few, {}).columns(1_000, 0)["queries"]["anchor"]) == 7
+    enough = Lessons(texts, few, {}, tastes).columns(40, 0)
+    assert {kind: len(columns["anchor"]) for kind, columns in enough.items()} == {"queries": 7, "text": 3, "tastes": 40}
+
+
 def test_equal_queries_are_one_text():
     texts, found = of_queries(["red mug", "lamp", "red mug"], np.array([4, 5, 6]), first_row=100)
     assert texts == ["lamp", "red mug"]
