@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -434,15 +435,17 @@ def test_a_run_in_a_file_tells_how_far_it_is(planted, tmp_path, monkeypatch, cap
 
 
 def test_batches_by_length_are_of_neighbours_and_have_every_row_once():
-    length = np.random.default_rng(0).permutation(100)
-    rows = datasets.Dataset.from_dict({"anchor": ["x" * n for n in length], "label": list(range(100))})
-    sampler = training._batches(rows, batch_size=8, drop_last=False, seed=0)
+    length, chunk = np.random.default_rng(0).permutation(200), 8 * training.CHUNK
+    texts = ["x" * (300 - n) + " y" * n for n in length]  # the more words, the fewer letters
+    rows = datasets.Dataset.from_dict({"anchor": texts, "label": list(range(200))})
+    reader = SimpleNamespace(max_seq_length=500, tokenizer=lambda some, **_: {"input_ids": map(str.split, some)})
+    sampler = training._batches(rows, model=reader, batch_size=8, drop_last=False, seed=0)
     batches = list(sampler)
-    assert sorted(row for batch in batches for row in batch) == list(range(100))
-    assert len(batches) == len(sampler) == 13
-    for first in (0, 64):  # CHUNK batches are sorted together: none of them reaches into the lengths of another
-        lengths = sorted(sorted(length[batch]) for batch in batches if first <= batch[0] < first + 64)
-        assert [n for batch in lengths for n in batch] == sorted(length[first : first + 64])
+    assert sorted(row for batch in batches for row in batch) == list(range(200))
+    assert len(batches) == len(sampler) == 25
+    for first in (0, chunk):  # CHUNK batches are sorted together: none of them reaches into the lengths of another
+        lengths = sorted(sorted(length[batch]) for batch in batches if first <= batch[0] < first + chunk)
+        assert [n for batch in lengths for n in batch] == sorted(length[first : first + chunk])
     sampler.set_epoch(1)
     assert list(sampler) != batches
 
