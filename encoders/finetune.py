@@ -56,7 +56,7 @@ class Lessons:
     """What the encoder learns from.
 
     texts: rows the pairs mean, the items' first. pairs: kind -> pairs. negatives: kind -> int64 [n], an item row beside
-    each pair that should stay away; for some kinds. tastes: what the teacher of the items' vectors is made from.
+    each pair that should stay away, or -1; for some kinds. tastes: what the teacher of the items' vectors is made from.
     """
 
     texts: Sequence[str]
@@ -65,19 +65,19 @@ class Lessons:
     tastes: Tastes | None = None
 
     def columns(self, rows: int, seed: int) -> dict[str, Columns]:
-        """kind -> columns of the pairs; those of equal or empty texts teach nothing and go. Of "tastes" `rows` rows:
-        every item's text once before any twice, and its row of the teacher; pairs are repeated until they are FAIR of
-        all beside them."""
+        """kind -> columns of the pairs; those of equal or empty texts teach nothing and go, and so do those whose
+        negative is missing or reads like one of the two. Of "tastes" `rows` rows: every item's text once before any
+        twice, and its row of the teacher; pairs are repeated until they are FAIR of all beside them."""
         blank = np.array([not text.strip() for text in self.texts], bool)
         _, same = np.unique(np.asarray(self.texts, object).astype(str), return_inverse=True)
         found: dict[str, Columns] = {}
         for kind, pairs in self.pairs.items():
             sides = {"anchor": pairs.anchor, "positive": pairs.positive}
+            keep = same[pairs.anchor] != same[pairs.positive]
             if kind in self.negatives:
-                sides["negative"] = self.negatives[kind]
-            keep = ~np.any([blank[rows] for rows in sides.values()], axis=0) & (
-                same[pairs.anchor] != same[pairs.positive]
-            )
+                away = sides["negative"] = self.negatives[kind]
+                keep &= (away >= 0) & (same[away] != same[pairs.anchor]) & (same[away] != same[pairs.positive])
+            keep &= ~np.any([blank[rows] for rows in sides.values()], axis=0)
             columns: Columns = {side: [self.texts[row] for row in rows[keep]] for side, rows in sides.items()}
             if pairs.grade is not None:
                 columns["score"] = pairs.grade[keep].tolist()

@@ -18,7 +18,7 @@ from ..loaders.catalogue import HELD_OUT, INTERACTED
 
 REACH = 5  # a user's items at most this many places apart make a pair, the nearer the likelier (weight 1 / places)
 NEAREST = 20  # of an item's nearest texts that may serve as its hard negatives
-TRIES = 8  # candidates drawn per hard negative before any item does
+TRIES = 8  # candidates drawn per hard negative from each source, and then of any items
 
 
 @dataclass(frozen=True)
@@ -160,19 +160,19 @@ class Neighbourhood:
     def negatives(self, anchor: np.ndarray, *, seed: int) -> np.ndarray:
         """int64 [n]: per anchor one item that is alike in text or attributes and was never taken with it.
 
-        Candidates from both sources in turn; where none will do, any item.
+        Candidates from both sources in turn; where none will do, any item never taken with it, or -1.
         """
         random, n_items = np.random.default_rng(seed), self.together.shape[0]
         near = self.near[anchor[:, None], random.integers(self.near.shape[1], size=(len(anchor), TRIES))]
         alike = self._of_same_kind(anchor, random)
-        anyone = random.integers(n_items, size=(len(anchor), 1))
+        anyone = random.integers(n_items, size=(len(anchor), TRIES))
         first = random.random(len(anchor)) < 0.5
         tried = np.where(first[:, None], np.hstack([near, alike]), np.hstack([alike, near]))
         tried = np.hstack([tried, anyone])
         keys = np.repeat(np.arange(n_items), np.diff(self.together.indptr)) * n_items + self.together.indices
         bad = np.isin(anchor[:, None] * n_items + tried, keys) | (tried == anchor[:, None]) | (tried < 0)
-        bad[:, -1] = False
-        return np.asarray(np.take_along_axis(tried, np.argmin(bad, axis=1)[:, None], 1)[:, 0])
+        found = np.take_along_axis(tried, np.argmin(bad, axis=1)[:, None], 1)[:, 0]
+        return np.asarray(np.where(bad.all(axis=1), -1, found))
 
     def _of_same_kind(self, anchor: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """int64 [n, TRIES]: items that share an attribute with the anchor; -1 where it has none."""

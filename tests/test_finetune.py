@@ -242,6 +242,22 @@ def test_hard_negatives_are_alike_and_never_taken_together():
     assert (group[Neighbourhood.of(log, vectors, []).negatives(anchor, seed=0)] == group[anchor]).mean() > 0.95
 
 
+def test_where_everything_was_taken_together_there_is_no_negative():
+    log = log_of([0] * 5, range(5), 6)  # nobody took item 5
+    around = Neighbourhood.of(log, np.eye(6, dtype=np.float32), [])
+    found = around.negatives(np.arange(5).repeat(40), seed=0)
+    assert set(found) <= {5, -1}
+    whole = Neighbourhood.of(log_of([0] * 6, range(6), 6), np.eye(6, dtype=np.float32), [])
+    assert set(whole.negatives(np.arange(6), seed=0)) == {-1}
+
+
+def test_a_negative_that_reads_like_its_pair_or_is_missing_teaches_nothing():
+    texts = ["mug", "cup", "lamp", "mug", "cup"]
+    found = TextPairs(np.zeros(4, np.int64), np.ones(4, np.int64))
+    columns = Lessons(texts, {"users": found}, {"users": np.array([3, 4, 2, -1])}).columns(9, 0)
+    assert columns == {"users": {"anchor": ["mug"], "positive": ["cup"], "negative": ["lamp"]}}
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=80), st.integers(0, 5))
 def test_noise_keeps_at_least_a_word(text, seed):
