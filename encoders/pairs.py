@@ -5,6 +5,7 @@ Everything here reads the log it is given and nothing else of the shop's events:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ from ..loaders.catalogue import HELD_OUT, INTERACTED
 REACH = 5  # a user's items at most this many places apart make a pair, the nearer the likelier (weight 1 / places)
 NEAREST = 20  # of an item's nearest texts that may serve as its hard negatives
 TRIES = 8  # candidates drawn per hard negative from each source, and then of any items
+UNSPACED = (  # letters of scripts without blanks between words: Thai to Burmese, Khmer, kana and Han
+    "\u0e00-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+SLIPPED = re.compile(f"[{UNSPACED}]|[^{UNSPACED}]+")  # what is lost or misspelt as one: such a letter, or a word
 
 
 @dataclass(frozen=True)
@@ -111,19 +117,22 @@ def of_queries(
 
 
 def noised(texts: Sequence[str], *, seed: int, share: float = 0.2) -> list[str]:
-    """The texts with a share of their words gone and of the others misspelt, at least one word left."""
+    """The texts with a share of their words gone and of the others misspelt, at least one word left; in scripts without
+    blanks a letter is lost like a word."""
     random, found = np.random.default_rng(seed), []
     for text in texts:
-        words = text.split()
-        stay = random.random(len(words)) >= share
+        words = [SLIPPED.findall(word) for word in text.split()]
+        stay = random.random(sum(map(len, words))) >= share
         if words and not stay.any():
-            stay[random.integers(len(words))] = True
-        found.append(
-            " ".join(
-                misspelt(w, random) if random.random() < share else w for w, s in zip(words, stay, strict=True) if s
-            )
-        )
+            stay[random.integers(len(stay))] = True
+        stays = iter(stay)
+        kept = ("".join(_slipped(part, random, share) for part in word if next(stays)) for word in words)
+        found.append(" ".join(filter(None, kept)))
     return found
+
+
+def _slipped(word: str, random: np.random.Generator, share: float) -> str:
+    return misspelt(word, random) if random.random() < share else word
 
 
 def misspelt(word: str, random: np.random.Generator) -> str:

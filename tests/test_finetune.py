@@ -267,6 +267,22 @@ def test_noise_keeps_at_least_a_word(text, seed):
     assert noised([text], seed=seed) == [found]
 
 
+def test_noise_reaches_scripts_that_put_no_blanks_between_words():
+    texts = ["赤いマグカップ", "陶器の花瓶", "แก้วกาแฟเซรามิก", "ｶｯﾌﾟｾｯﾄ青", "不锈钢保温杯"] * 40
+    found = noised(texts, seed=0)
+    assert sum(one != other for one, other in zip(texts, found, strict=True)) > len(texts) / 2
+    lost = [1 - len(other) / len(one) for one, other in zip(texts, found, strict=True)]
+    assert 0.15 < np.mean(lost) < 0.25
+
+
+def test_noise_of_words_between_blanks_is_of_whole_words():
+    assert noised(["red retrospot mug", "белая чашка", "머그컵 빨강 세트"], seed=3) == [
+        "retrospot mmug",
+        "белая",
+        "빨강 세트",
+    ]
+
+
 def every_fold(log, split):
     return training_folds(log, split, 2), log.where(in_no_fold(log, split, 2))
 
