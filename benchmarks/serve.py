@@ -179,9 +179,9 @@ async def load(
     mib.append(memory(running))
     _, figures = await client.ask("GET", "/metrics")
     found = re.search(r'swaps_total{outcome="refused"} (.*)', figures.decode())
-    ms, due = 1000 * np.array(tally.seconds), np.array(tally.due)
-    (p50, p99), between = np.percentile(ms, (50, 99)), away_from(published, due)
-    tenth = np.minimum((due - start) / (count / (0.8 * most)) * 10, 9).astype(int)
+    ms, sent = 1000 * np.array(tally.seconds), np.array(tally.due)
+    (p50, p99), between = np.percentile(ms, (50, 99)), away_from(published, sent)
+    tenth = np.minimum((sent - start) / (count / (0.8 * most)) * 10, 9).astype(int)
     return {
         "requests": count,
         "failed": tally.failed.total(),
@@ -257,7 +257,7 @@ async def watch(running: subprocess.Popen[bytes], mib: list[int], every: float) 
 def away_from(moments: list[float], due: np.ndarray) -> np.ndarray:
     """bool [request]: was not due in the AFTER_S seconds after any of the moments."""
     since = due[:, None] - np.array(moments)
-    return ~((since >= 0) & (since < AFTER_S)).any(1)
+    return np.asarray(~((since >= 0) & (since < AFTER_S)).any(1))
 
 
 async def publish_all(build: Path, seconds: float) -> list[float]:

@@ -103,7 +103,7 @@ def fit_clicks(given: Ingredients, pairs: Pairs, say: Say = lambda _: None) -> M
     """
     start, settings = time.perf_counter(), given.config.model
     head = fit_boosted(cross_fitted(given, pairs.train, say), labels_of(pairs.train), seed=given.seed)
-    fold = training_folds(given.log, given.config.split, 1)[0]
+    fold = training_folds(given.log, given.config.split, settings.folds)[0]
     roles = roles_of([fold], settings.check_users)
     scorable = scorable_at(
         given, fold.seen, fold.now, given.learn_vectors(fold.seen, answers(fold, roles.pupils[:PICKING_USERS]), None)
