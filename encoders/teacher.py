@@ -28,6 +28,7 @@ HIDDEN = 0.3  # share of a history that the rest must find
 RATE, WARM_UP = 2e-3, 20  # of Adam, and the steps it rises for; then it falls to 0
 TEMPERATURE = 0.05
 NEAREST, OWN = 3, 2.0  # taken items that speak for one nobody took, and what it says itself beside them
+CELLS = 2**24  # cosines held at once, of items nobody took with all that were
 CANDIDATES = 20_000  # items of a step's softmax, of more that were taken a random part
 
 
@@ -82,13 +83,23 @@ def _with_untaken(vectors: np.ndarray, text: np.ndarray, taken: np.ndarray) -> n
     """The vectors, those of items nobody took drawn to the taken items whose texts are nearest: the softmax moved these
     towards their customers, and would let them outrank every item it could not move."""
     found, untaken = vectors.copy(), np.setdiff1d(np.arange(len(text)), taken)
-    for rows in np.array_split(untaken, -(-len(untaken) // 1_024)) if len(untaken) else []:
-        cosine = text[rows] @ text[taken].T
-        near = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAREST]
-        weight = np.maximum(np.take_along_axis(cosine, near, 1), 0) ** 8
+    among, block = text[taken].T, min(max(CELLS // len(taken), 1), 1_024)
+    for rows in np.array_split(untaken, -(-len(untaken) // block)) if len(untaken) else []:
+        near, cosine = _largest(text[rows] @ among, NEAREST)
+        weight = np.maximum(cosine, 0) ** 8
         drawn = _unit((vectors[taken[near]] * weight[:, :, None]).sum(1))
         found[rows] = _unit(OWN * vectors[rows] + drawn)
     return np.asarray(found, np.float32)
+
+
+def _largest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(columns, values) of each row's `count` largest, [row, count], of equal ones the first. Spoils `values`."""
+    rows, columns, found = np.arange(len(values)), [], []
+    for _ in range(min(count, values.shape[1])):
+        columns.append(values.argmax(1))
+        found.append(values[rows, columns[-1]])
+        values[rows, columns[-1]] = -np.inf
+    return np.stack(columns, 1), np.stack(found, 1)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

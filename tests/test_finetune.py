@@ -174,6 +174,32 @@ def test_a_teacher_of_a_large_catalogue_looks_at_some_items_at_a_time(monkeypatc
     assert likeness[same].mean() > likeness[group[:, None] != group].mean() + 0.2
 
 
+def with_untaken_by_sorting(vectors, text, taken):
+    """What teacher._with_untaken does, an item at a time."""
+    found = vectors.copy()
+    for item in np.setdiff1d(np.arange(len(text)), taken):
+        cosine = text[taken] @ text[item]
+        near = np.argsort(-cosine, kind="stable")[: teacher.NEAREST]
+        drawn = np.maximum(cosine[near], 0) ** 8 @ vectors[taken[near]]
+        both = teacher.OWN * vectors[item] + drawn / max(np.linalg.norm(drawn), 1e-12)
+        found[item] = both / max(np.linalg.norm(both), 1e-12)
+    return found
+
+
+@pytest.mark.parametrize(("taken", "cells"), [(30, 2**24), (30, 100), (30, 1), (2, 2**24)])
+def test_items_nobody_took_look_at_few_taken_ones_at_a_time(taken, cells, monkeypatch):
+    random = np.random.default_rng(0)
+    text = np.eye(8, dtype=np.float32)[random.integers(0, 8, 90)]  # many are equally near
+    vectors = random.normal(size=(90, 8)).astype(np.float32)
+    taken = np.sort(random.choice(90, taken, replace=False))
+    held, largest = [], teacher._largest
+    monkeypatch.setattr(teacher, "CELLS", cells)
+    monkeypatch.setattr(teacher, "_largest", lambda values, count: held.append(values.size) or largest(values, count))
+    found = teacher._with_untaken(vectors, text, taken)
+    np.testing.assert_allclose(found, with_untaken_by_sorting(vectors, text, taken), atol=1e-6)
+    assert max(held) <= max(cells, len(taken))
+
+
 def test_nobody_with_two_items_leaves_the_texts_as_they_are():
     text = np.eye(4, dtype=np.float32)
     assert teach([[0]] * 4, text, sp.csr_matrix(np.eye(3, 4)), seed=0) is text
