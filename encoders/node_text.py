@@ -16,6 +16,7 @@ from ..loaders.catalogue import EdgeKey
 NEIGHBOURS = 3  # names of one relation that enter the text, in id order
 SEPARATOR = " | "
 LONGEST = 4_000  # characters of a text; no encoder reads more of it than a few hundred words
+UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 TAG = re.compile(r"<[/!]?[A-Za-z][^<>]*>")  # and not "size < 5"
 
 
@@ -45,9 +46,10 @@ def joined(parts: Sequence[str]) -> str:
 def clean(text: str) -> str:
     """Words as a person reads them: without markup, entities and control characters, blanks single, cut at LONGEST.
 
-    Other scripts and emoji stay; letters are composed (NFC), so that equal words are equal.
+    What a browser shows nobody (scripts, styles, comments) is not read. Other alphabets and emoji stay; letters
+    are composed (NFC), so that equal words are equal.
     """
-    plain = TAG.sub(" ", unescape(text[: 4 * LONGEST]))
+    plain = TAG.sub(" ", UNSEEN.sub(" ", unescape(text[: 4 * LONGEST])))
     plain = "".join(c if unicodedata.category(c) not in ("Cc", "Cs", "Co") else " " for c in plain)
     return " ".join(unicodedata.normalize("NFC", plain).split())[:LONGEST]
 

@@ -235,6 +235,7 @@ def test_text_of_something_else_is_refused(snapshot, field, message):
 @pytest.mark.parametrize(
     ("raw", "read"),
     [
+        ("<STYLE type='a'>p { color: red }</style >Red<!-- new > old --> mug<script>f(1 < 2)", "Red mug"),
         ("<p>Tea &amp; <b>cake</b><br/>£3.50</p>", "Tea & cake £3.50"),
         ("size < 5 cm and > 2", "size < 5 cm and > 2"),
         ("a\x00b\tc\n\x1b[31md", "a b c [31md"),
