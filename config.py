@@ -273,7 +273,7 @@ class FinetuneSection(Section):
         "queries",
     )
     layers: int = Field(0, ge=0)  # full: the last so many layers alone; 0: everything
-    steps: int = Field(480, ge=1)
+    steps: int = Field(600, ge=1)
     batch_size: int = Field(128, ge=2)  # pairs of a step; each is a negative to the others
     mini_batch: int = Field(0, ge=0)  # pairs held in memory at once, for batches larger than it; 0: the whole batch
     max_tokens: int = Field(32, ge=8, le=512)  # of a text, while learning
