@@ -729,6 +729,7 @@ def test_events_the_folds_hold_out_teach_nothing(tuned_shop, tmp_path, monkeypat
         return Path(section.model)
 
     monkeypatch.setattr("catalograph.pipeline.tune", taught)
+    monkeypatch.setattr("catalograph.pipeline.taken", lambda _, section: section)
     toml = make_shop(tmp_path / "shop", toml=tuned_shop.read_text())
     build_world(open_workshop(toml, out=tmp_path / "build", store="memory:"))
     sales = toml.parent / "sales.csv"
@@ -754,6 +755,7 @@ def lessons_for(tmp_path, monkeypatch):
 
     def call(toml):
         monkeypatch.setattr("catalograph.pipeline.tune", noted)
+        monkeypatch.setattr("catalograph.pipeline.taken", lambda _, section: section)
         build_world(open_workshop(toml, out=tmp_path / "build", store="memory:", device="cpu"))
         return seen[-1]
 
