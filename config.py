@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from .encoders.weights import PACKAGED
 from .errors import ConfigError, did_you_mean
 
 PropertyType = Literal["string", "int", "float", "bool", "time"]
@@ -295,7 +296,7 @@ Finetune = Annotated[FinetuneSection, BeforeValidator(lambda v: {"way": v} if is
 class EncoderSection(Section):
     """Item text to M(s)."""
 
-    model: str = "packaged"  # "packaged" (all-MiniLM-L6-v2), a folder, or a name the model hub knows
+    model: str = PACKAGED  # "packaged" (all-MiniLM-L6-v2), a folder, or a name the model hub knows
     text: tuple[str, ...] = ()  # item properties and relation types, joined in this order; default: the title
     max_tokens: int = Field(48, ge=8, le=512)
     batch_size: int = Field(64, ge=1)
@@ -487,7 +488,9 @@ def read_config(text: str, path: Path, *, data: Path | None = None) -> ShopConfi
         raise ConfigError(f"{path}: {_first_complaint(e)}") from None
     folder = (data if data is not None else path.parent / config.shop.data).resolve()
     beside = folder / Path(config.encoder.model).expanduser()
-    encoder = config.encoder.model_copy(update={"model": str(beside)}) if beside.is_dir() else config.encoder
+    encoder = config.encoder
+    if encoder.model != PACKAGED and beside.is_dir():
+        encoder = encoder.model_copy(update={"model": str(beside)})
     shop = config.shop.model_copy(update={"data": folder})
     return config.model_copy(update={"shop": shop, "encoder": encoder})
 

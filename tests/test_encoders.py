@@ -92,6 +92,9 @@ def test_a_folder_beside_the_data_is_an_encoder(section, tmp_path):
     assert load_config(tmp_path / "shop.toml").encoder.model == "mine"  # may be a name of the hub
     shutil.copytree(section.model, tmp_path / "mine")
     assert load_config(tmp_path / "shop.toml").encoder.model == str(tmp_path / "mine")
+    shutil.copytree(section.model, tmp_path / "packaged")
+    (tmp_path / "shop.toml").write_text('[shop]\nname = "s"\n[items]\nfile = "i.csv"\n')
+    assert load_config(tmp_path / "shop.toml").encoder.model == "packaged"  # a name of ours
 
 
 def test_equal_runs_give_equal_vectors(section):
