@@ -75,8 +75,6 @@ def _first_neighbours(snapshot: Snapshot, key: EdgeKey) -> Iterator[tuple[int, s
     """(row, name of the neighbour) for the first few neighbours of each row; edges are sorted by source and target."""
     source, target = snapshot.relation(key).numpy()
     first = np.arange(len(source)) - np.searchsorted(source, source) < NEIGHBOURS
-    ids, names = snapshot.ids[key.target].ids, snapshot.data[key.target].get("name")
-    if not isinstance(names, list):
-        names = ids
+    names = snapshot.called(key.target)
     for row, neighbour in zip(source[first].tolist(), target[first].tolist(), strict=True):
-        yield row, names[neighbour] or ids[neighbour]
+        yield row, names[neighbour]

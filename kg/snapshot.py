@@ -63,6 +63,11 @@ class Snapshot:
         index: Any = self.data[tuple(key)].edge_index
         return index  # type: ignore[no-any-return]
 
+    def called(self, label: str) -> list[str]:
+        """What the nodes of a label are called, in row order: the `name`, or the id where there is none."""
+        ids, names = self.ids[label].ids, self.data[label].get("name")
+        return [name or id_ for name, id_ in zip(names, ids, strict=True)] if isinstance(names, list) else list(ids)
+
     def relations(self) -> list[EdgeKey]:
         """Forward relations in sorted order."""
         return sorted(EdgeKey(*key) for key in self.data.edge_types if not key[1].startswith(REVERSE))

@@ -39,10 +39,7 @@ def attributes_of(snapshot: Snapshot, item_label: str) -> Iterator[Attribute]:
         rows, columns = np.concatenate([item, bare]), np.concatenate([value, np.full(len(bare), n_values)])
         weight = 1 / np.maximum(count, 1)[rows]
         share = sp.csr_matrix((weight, (rows, columns)), shape=(n_items, n_values + 1))
-        ids, target = snapshot.ids[key.target].ids, snapshot.data[key.target]
-        told = target["name"] if "name" in target and isinstance(target["name"], list) else ids
-        names = [name or id_ for name, id_ in zip(told, ids, strict=True)]
-        yield Attribute(key.relation, [*names, NONE], share)
+        yield Attribute(key.relation, [*snapshot.called(key.target), NONE], share)
 
 
 def exposure(attribute: Attribute, lists: np.ndarray, test: Fold, allowed: np.ndarray) -> dict[str, Any]:

@@ -35,10 +35,8 @@ def edges_of(snapshot: Snapshot, label: str) -> pa.Table:
             name: pa.DictionaryArray.from_arrays(np.zeros(len(source), np.int32), [text])
             for name, text in (("relation", relation), ("label", other))
         }
-        ids, names = snapshot.ids[other].ids, snapshot.data[other]
-        told = names["name"] if "name" in names and isinstance(names["name"], list) else ids
-        called = [name or id_ for name, id_ in zip(told, ids, strict=True)]
-        ends = {"target": pa.array(ids, pa.string()), "name": pa.array(called, pa.string())}
+        names, ids = snapshot.called(other), snapshot.ids[other].ids
+        ends = {"target": pa.array(ids, pa.string()), "name": pa.array(names, pa.string())}
         parts.append(pa.table({"source": source, **said, **{end: found.take(target) for end, found in ends.items()}}))
     return pa.concat_tables(parts).unify_dictionaries() if parts else NO_EDGES
 
