@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from .encoders.weights import PACKAGED
 from .errors import ConfigError, did_you_mean
 
 PropertyType = Literal["string", "int", "float", "bool", "time"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]  # a property of the graph
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+PACKAGED = "packaged"  # the `encoder.model` that is installed as a package, not a folder of this name
 
 
 def _quotable(name: str) -> str:
