@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .errors import CatalographError, ConfigError
+from .tables import table_of_events, table_of_rows
 
 if TYPE_CHECKING:
-    from .pipeline import Workshop
+    from .pipeline.workshop import Workshop
     from .scoring.explain import Explanation
     from .scoring.recommender import Recommended, Recommender
 
@@ -65,7 +66,7 @@ def _say(line: str) -> None:
 
 
 def _workshop(shop: Path, **options: Any) -> Workshop:
-    from .pipeline import open_workshop  # noqa: PLC0415
+    from .pipeline.workshop import open_workshop  # noqa: PLC0415
 
     return open_workshop(shop, say=_say, **options)
 
@@ -126,8 +127,8 @@ def rebuild(
     ] = None,
 ) -> None:
     """Load, export, encode, train, evaluate, publish; what did not change is skipped."""
-    from .pipeline import prepare_import  # noqa: PLC0415
-    from .pipeline import rebuild as run  # noqa: PLC0415
+    from .pipeline.graph import prepare_import  # noqa: PLC0415
+    from .pipeline.rebuild import rebuild as run  # noqa: PLC0415
 
     workshop = _workshop(
         shop,
@@ -193,13 +194,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Fit and test with full ranking; with --baselines in one table with popularity, kNN, RP3beta, EASE …"""
-    from .pipeline import run_evaluation  # noqa: PLC0415
+    from .pipeline.evaluation import run_evaluation  # noqa: PLC0415
 
     if online:
         if baselines or all_baselines or ablation or each_relation:
             raise ConfigError("--online fits nothing; leave --baselines, --all-baselines and --ablation away")
         found = _online(shop, out)
-        typer.echo(json.dumps(found) if as_json else _table_of_events(found))
+        typer.echo(json.dumps(found) if as_json else table_of_events(found))
         return
     workshop = _workshop(shop, data=data, store=store, out=out, device=device, seed=seed)
     if each_relation and not ablation:
@@ -211,7 +212,7 @@ def evaluate(
         ablation=ablation,
         each_relation=each_relation,
     )
-    typer.echo(json.dumps(document) if as_json else _table_of_rows(document))
+    typer.echo(json.dumps(document) if as_json else table_of_rows(document))
 
 
 def _online(shop: Path, out: Path | None) -> dict[str, Any]:
@@ -457,7 +458,7 @@ def export(
     """The graph for people's own models, ids included."""
     from .errors import did_you_mean  # noqa: PLC0415
     from .kg.export import FORMATS, export_snapshot  # noqa: PLC0415
-    from .pipeline import opened  # noqa: PLC0415
+    from .pipeline.workshop import opened  # noqa: PLC0415
 
     if kind not in FORMATS:
         raise ConfigError(f"--format {kind!r} is unknown{did_you_mean(kind, FORMATS)}")
@@ -524,7 +525,7 @@ def query(
     from .kg.answers import as_text  # noqa: PLC0415
     from .kg.named import run_query  # noqa: PLC0415
     from .kg.query_page import listing_of_all  # noqa: PLC0415
-    from .pipeline import opened  # noqa: PLC0415
+    from .pipeline.workshop import opened  # noqa: PLC0415
 
     if listing:
         typer.echo(listing_of_all(), nl=False)
@@ -673,58 +674,6 @@ def _caps(texts: list[str] | None) -> dict[str, int]:
             raise ConfigError(f"--cap {name}={most}: {most!r} is no number of items")
         found[name] = int(most)
     return found
-
-
-def _table_of_events(document: dict[str, Any]) -> str:
-    lines = [f"{document['shop']}: {document['events']:,} events, {document['unattributed']:,} of nothing shown"]
-    heading = f"{'impressions':>12}{'clicks':>9}{'carts':>8}{'bought':>8}{'clicked':>10}{'95 % interval':>20}"
-    heading += f"{'bought':>10}{'95 % interval':>20}"
-    for title, keys, rows in (
-        ("version", ("version",), document["versions"]),
-        ("day, version", ("day", "version"), document["days"]),
-        ("place", ("place",), document["places"]),
-    ):
-        lines.append(f"{title:<26}" + heading)
-        lines += [f"{' '.join(str(row[key]) for key in keys):<26}" + _counts(row) + _rates(row) for row in rows]
-    lines += [f"{row['version']} - {row['before']}".ljust(63) + _rates(row, "+") for row in document["differences"]]
-    return "\n".join([*lines, *(f"caution: {warning}" for warning in document["warnings"])])
-
-
-def _counts(row: dict[str, Any]) -> str:
-    return f"{row['impressions']:>12,}{row['clicks']:>9,}{row['carts']:>8,}{row['purchases']:>8,}"
-
-
-def _rates(row: dict[str, Any], sign: str = "") -> str:
-    parts = []
-    for rate in ("ctr", "conversion"):
-        low, high = (f"{bound:{sign}.4f}" for bound in row[f"{rate}_ci95"])
-        parts.append(f"{row[rate]:>{sign}10.4f}{f'[{low}, {high}]':>20}")
-    return "".join(parts)
-
-
-def _table_of_rows(document: dict[str, Any]) -> str:
-    columns = [key for key in document["rows"][0] if key not in ("name", "setting", "std")]
-    recall = "" if document["pool_recall"] is None else f", pool recall {document['pool_recall']:.3f}"
-    lines = [f"{document['shop']}: {document['users']:,} users, {document['items']:,} items{recall}"]
-    lines.append(f"{'':<18}" + "".join(f"{name:>15}" for name in columns))
-    for row in sorted(document["rows"], key=lambda row: row[columns[0]]):
-        lines.append(f"{row['name']:<18}" + "".join(f"{row[name]:>15.4f}" for name in columns))
-    lines += [f"{name}: left out, {why}" for name, why in document["left_out"].items()]
-    lines += _lines_of_ablation(document["ablation"], columns[0]) if "ablation" in document else []
-    lines += [document["gnn"]] if document.get("gnn") else []
-    lines += [f"caution: {warning}" for warning in document["warnings"]]
-    return "\n".join(lines)
-
-
-def _lines_of_ablation(rows: list[dict[str, Any]], metric: str) -> list[str]:
-    widest = max(len(row["graph"]) for row in rows) + 6
-    lines = [f"{'':<{widest}}{metric:>15}{'real - this':>15}{'95 % interval':>20}"]
-    for row in rows:
-        low, high = row["ci95"]
-        told = "" if row["graph"] == "real" else f"{row['difference']:>15.4f}{f'[{low:.4f}, {high:.4f}]':>20}"
-        name = f"graph {row['graph']}"
-        lines.append(f"{name:<{widest}}{row[metric]:>15.4f}{told}")
-    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -274,7 +274,7 @@ class FinetuneSection(Section):
         "queries",
     )
     layers: int = Field(0, ge=0)  # full: the last so many layers alone; 0: everything
-    steps: int = Field(600, ge=1)
+    steps: int = Field(420, ge=1)
     batch_size: int = Field(128, ge=2)  # pairs of a step; each is a negative to the others
     mini_batch: int = Field(0, ge=0)  # pairs held in memory at once, for batches larger than it; 0: the whole batch
     max_tokens: int = Field(32, ge=8, le=512)  # of a text, while learning
@@ -285,7 +285,7 @@ class FinetuneSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     temperature: float = Field(0.05, gt=0)
     rank: int = Field(16, ge=1)  # of lora and adalora
-    checks: int = Field(3, ge=1)  # looks at the validation users, each with a checkpoint
+    checks: int = Field(2, ge=1)  # looks at the validation users, each with a checkpoint
     patience: int = Field(2, ge=1)  # looks without a better validation NDCG@10 before it stops
     runs: int = Field(1, ge=1)  # tuned with different seeds, and averaged
 

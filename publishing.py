@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .kg.writeback import RECOMMENDED, SIMILAR_TO, Publication, Published
 from .loaders.catalogue import EdgeKey
-from .pipeline import Workshop, opened
+from .pipeline.workshop import Workshop, opened
 from .scoring import bundle as bundles
 from .scoring import versions
 from .scoring.recommender import Recommender

@@ -24,7 +24,9 @@ from .errors import ArtifactError, CatalographError, ConfigError, MissingExtraEr
 from .gnn.train import RelationVectors, Weights
 from .kg.log import InteractionLog
 from .loaders.toml_draft import Block, render
-from .pipeline import Workshop, World, build_world, inputs_of, validated
+from .pipeline.fitting import validated
+from .pipeline.workshop import Workshop, inputs_of
+from .pipeline.world import World, build_world
 from .scoring.clicks import UNCUT
 from .scoring.evidence import Relation
 from .scoring.model import Answers, LearnVectors

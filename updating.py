@@ -13,7 +13,7 @@ from .config import ShopConfig
 from .errors import ConfigError, did_you_mean
 from .loaders.changes import Changes, is_id, latest
 from .loaders.feedback import KINDS, read_feedback
-from .pipeline import Workshop
+from .pipeline.workshop import Workshop
 from .scoring import versions
 from .scoring.bundle import ITEMS
 from .scoring.update import Span, Updated, settle, update

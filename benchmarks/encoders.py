@@ -42,7 +42,8 @@ from catalograph.encoders.pairs import misspelt, of_queries
 from catalograph.encoders.transformer import encode, load_model, reduced, vectors_of
 from catalograph.encoders.weights import resolve
 from catalograph.kg.log import InteractionLog
-from catalograph.pipeline import Workshop, World, build_world, open_workshop
+from catalograph.pipeline.workshop import Workshop, open_workshop
+from catalograph.pipeline.world import World, build_world
 from catalograph.scoring.evaluate import evaluate
 from catalograph.scoring.evidence import histories_of
 from catalograph.scoring.folds import Fold, fold_of, training_folds

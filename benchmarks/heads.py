@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from catalograph.pipeline import build_world, open_workshop
+from catalograph.pipeline.workshop import open_workshop
+from catalograph.pipeline.world import build_world
 from catalograph.scoring.head import ENSEMBLE, KINDS, fit_head, rank_pool
 from catalograph.scoring.metrics import rank_metrics
 from catalograph.scoring.model import rehearse

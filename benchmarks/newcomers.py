@@ -24,7 +24,9 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from catalograph import Recommender
-from catalograph.pipeline import World, build_world, bundle_of, open_workshop
+from catalograph.pipeline.fitting import bundle_of
+from catalograph.pipeline.workshop import open_workshop
+from catalograph.pipeline.world import World, build_world
 from catalograph.scoring.evidence import Relation
 from catalograph.scoring.model import fit
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from catalograph.gnn.train import RelationVectors, Weights, propagate
 from catalograph.kg.log import InteractionLog
-from catalograph.pipeline import Workshop, build_world, bundle_of
+from catalograph.pipeline.fitting import bundle_of
+from catalograph.pipeline.workshop import Workshop
+from catalograph.pipeline.world import build_world
 from catalograph.scoring.bundle import Bundle, StoredVectors
 from catalograph.scoring.model import Answers, rebuilt
 

@@ -26,7 +26,8 @@ from planted import DAY_MS, DAYS, START_MS, Plan, write_shop
 
 from catalograph import Recommender
 from catalograph.kg.log import InteractionLog
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring.evidence import histories_of
 from catalograph.scoring.folds import Fold, fold_of
 from catalograph.scoring.metrics import rank_metrics

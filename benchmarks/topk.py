@@ -4,7 +4,7 @@
 
 The last line is one JSON object: ratio_implicit, ratio_faiss, ratio_numpy (their seconds over ours; above 1 we are
 faster), the same with `_filtered` (each library filters the way it offers: faiss by a selector, implicit by
-filter_items, numpy afterwards), and peak_share, the seconds of the matrix product alone over ours. Medians of three
+filter_items, numpy afterwards), and peak_share, the seconds of the matrix product alone over ours. Medians of seven
 runs taken in turn. All libraries get two threads; every list is compared with ours. Where there is a GPU, ratio_cuda
 tells how many times as fast our search is there, vectors and lists carried over and back within the time.
 
@@ -126,7 +126,7 @@ def product(queries: np.ndarray, vectors: np.ndarray) -> None:
         np.matmul(rows, vectors.T, out=room[: len(rows)])
 
 
-def timed(methods: dict[str, Method], repeats: int = 3) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def timed(methods: dict[str, Method], repeats: int = 7) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Median seconds of each, measured in turn so that a busy moment meets all of them, and the lists they gave."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     lists: dict[str, np.ndarray] = {}

@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 from same_weights import rebuilt_with_weights
 
 from catalograph import Changes
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring import bundle as bundles
 from catalograph.scoring import versions
 from catalograph.scoring.bundle import Bundle

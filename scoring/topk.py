@@ -1,8 +1,8 @@
 """Exact top-K: of scores, or of inner products that are never all held. Ties go to the smaller item row, so lists are
 reproducible.
 
-A row of n scores is cut into groups; the k best items lie in the k groups with the largest maxima, so one pass for the
-maxima and a sort of a few thousand candidates replace a sort of everything.
+A row of n scores is cut into groups. The k-th largest of their maxima is reached by k items at least and by few more,
+so one pass for the maxima and a sort of what reaches it replace a sort of everything.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .product import as_tensor
 BLOCK_BYTES = 256 << 20  # scores held at once by `search`
 FEWEST = 128  # queries that are worth a thread, and of a block: fewer read all vectors for too little
 MOST = 512  # queries of a block: more make the product no faster
+CROWD = 2  # times k groups that reach the border are too many to look into one by one
 
 Lists = tuple[np.ndarray, np.ndarray]  # items int64 [user, k] and scores float32 [user, k]
 Block = Callable[[np.ndarray, sp.csr_matrix | None], Lists]  # queries and what is hidden from them -> lists
@@ -182,8 +183,9 @@ def _joined(parts: Sequence[Lists]) -> Lists:
 
 
 def _slabs(n_items: int, k: int) -> int:
-    """How many items a group has: balances n / slabs maxima against k * slabs candidates."""
-    return max(math.isqrt(n_items // max(k, 1)), 1)
+    """How many items a group has: balances n / slabs maxima against k * slabs members of the groups that are looked
+    into, of which the ones cost half of the others."""
+    return max(math.isqrt(n_items // max(2 * k, 1)), 1)
 
 
 def _room(n_users: int, n_items: int, k: int) -> np.ndarray:
@@ -213,27 +215,35 @@ def _filled(items: np.ndarray, best: np.ndarray, k: int) -> Lists:
 
 
 def _best(scores: np.ndarray, k: int, slabs: int) -> Lists:
-    """Columns int64 [user, k] and their scores. A group is columns j, j + size, j + 2 size …: with the chosen groups in
-    order, their members read slab by slab are in column order."""
-    table = scores.reshape(len(scores), slabs, scores.shape[1] // slabs)
-    maxima = table.max(1)
+    """Columns int64 [user, k] and their scores. A group is columns j, j + size, j + 2 size …; the k-th largest maximum
+    is the border, and nothing below it can be in the list."""
+    (users, width), size = scores.shape, scores.shape[1] // slabs
+    maxima = scores.reshape(users, slabs, size).max(1)
     if np.isnan(maxima).any():
         raise _NaNError(*np.argwhere(np.isnan(scores))[0].tolist())
-    if slabs == 1:
-        return _selected(scores, k)
-    groups = np.sort(np.argpartition(maxima, -k)[:, -k:])
-    # Tensor.gather takes a third of np.take_along_axis's time; NumPy has the faster maxima and partitions.
-    wanted = torch.from_numpy(groups)[:, None].expand(-1, slabs, -1)
-    candidates = torch.from_numpy(table).gather(2, wanted).flatten(1).numpy()
-    places, best = _selected(candidates, k)
-    items = places // k * maxima.shape[1] + np.take_along_axis(groups, places % k, 1)
-    # A group left out may hold an item that ties with the last place and has a smaller row: look at all columns then.
-    border = best[:, -1:]
-    chosen = (np.take_along_axis(maxima, groups, 1) == border).sum(1)
-    rows = np.flatnonzero(((maxima == border).sum(1) > chosen) & (border[:, 0] > -np.inf))
-    if len(rows):
-        items[rows], best[rows] = _selected(scores[rows], k)
+    border = np.partition(maxima, -k)[:, -k, None]
+    reaching = maxima >= border
+    crowded = np.count_nonzero(reaching, axis=1) > CROWD * k  # of equal scores; or nearly nothing is allowed
+    reaching[crowded] = False
+    user, group = np.divmod(np.flatnonzero(reaching), size)
+    cells = (user * width + group)[:, None] + np.arange(0, width, size)
+    cells = np.sort(cells[scores.ravel().take(cells) >= border[user]])  # by user and column, as ties want them
+    items, best = _sorted(scores, cells, k)
+    if crowded.any():
+        items[crowded], best[crowded] = _selected(scores[crowded], k)
     return items, best
+
+
+def _sorted(scores: np.ndarray, cells: np.ndarray, k: int) -> Lists:
+    """The k best of some cells int64 [cell] of the table, ascending; a row without any gets zeros."""
+    user, column = np.divmod(cells, scores.shape[1])
+    counts = np.bincount(user, minlength=len(scores))
+    place = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = (len(scores), max(counts.max(initial=0), k))
+    items, best = np.zeros(shape, np.int64), np.full(shape, -np.inf, np.float32)
+    items[user, place], best[user, place] = column, scores.ravel()[cells]
+    order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(items, order, 1), np.take_along_axis(best, order, 1)
 
 
 def _selected(scores: np.ndarray, k: int) -> Lists:

@@ -38,7 +38,8 @@ def shop(tmp_path):
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """(shop.toml, build folder) of a shop rebuilt once for all tests that only read it."""
-    from catalograph.pipeline import open_workshop, rebuild  # noqa: PLC0415
+    from catalograph.pipeline.rebuild import rebuild  # noqa: PLC0415
+    from catalograph.pipeline.workshop import open_workshop  # noqa: PLC0415
 
     folder = tmp_path_factory.mktemp("built")
     toml = make_shop(folder / "shop")

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalograph import pipeline
 from catalograph.cli import main
 from catalograph.kg.export import export_snapshot
 from catalograph.kg.log import InteractionLog
-from catalograph.pipeline import open_workshop, opened, run_evaluation
+from catalograph.pipeline import evaluation, fitting
+from catalograph.pipeline.evaluation import run_evaluation
+from catalograph.pipeline.workshop import open_workshop, opened
 from catalograph.scoring.ablation import WITHOUT_GNN, graphs, shuffled_tails, verdict
 from catalograph.scoring.evidence import Relation
 from catalograph.scoring.folds import fold_of
@@ -93,7 +94,8 @@ def test_graphs_that_equal_the_real_one_are_not_fitted(shop, tmp_path, monkeypat
     off = "".join(f"[relations.{name}]\nuse = false\n" for name in ("MADE_BY", "LIES_ON"))
     (tmp_path / "shop.toml").write_text(SHOP.replace("[gnn]", '[gnn]\nmodel = "none"') + off, encoding="utf-8")
     said, fits = [], []
-    monkeypatch.setattr(pipeline, "fit", lambda given, say: fits.append(given) or fit(given, say))
+    for module in (fitting, evaluation):
+        monkeypatch.setattr(module, "fit", lambda given, say: fits.append(given) or fit(given, say))
     workshop = open_workshop(
         tmp_path / "shop.toml", data=shop.parent, out=tmp_path / "build", device="cpu", say=said.append
     )

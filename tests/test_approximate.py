@@ -10,7 +10,8 @@ from shops import SHOP, make_shop
 
 from catalograph import Changes, Recommender
 from catalograph.errors import MissingExtraError
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring import approximate
 from catalograph.scoring.approximate import DenseIndex, queries_of, share_of
 from catalograph.scoring.folded import blended

@@ -10,7 +10,8 @@ from shops import SHOP, make_shop
 from catalograph import Changes, Recommender
 from catalograph.cli import main
 from catalograph.errors import CatalographError, UnknownIdError
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring import pool
 
 

@@ -15,7 +15,9 @@ from catalograph.cli import main
 from catalograph.config import SplitSection, load_config
 from catalograph.errors import CatalographError, ConfigError
 from catalograph.kg.log import InteractionLog, positives
-from catalograph.pipeline import open_workshop, rebuild, run_evaluation
+from catalograph.pipeline.evaluation import run_evaluation
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring import clicks
 from catalograph.scoring.baselines import chosen
 from catalograph.scoring.boosted import BoostedHead, fit_boosted

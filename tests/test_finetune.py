@@ -33,7 +33,9 @@ from catalograph.encoders.transformer import encode
 from catalograph.errors import CatalographError, ConfigError, MissingExtraError
 from catalograph.kg.log import InteractionLog
 from catalograph.loaders.load import load_catalogue
-from catalograph.pipeline import build_world, open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
+from catalograph.pipeline.world import build_world
 from catalograph.scoring.folds import in_no_fold, training_folds
 
 GROUPS, WORDS, ITEMS = 4, 6, 48  # items of a group share customers, and each has two of the group's six words
@@ -728,8 +730,8 @@ def test_events_the_folds_hold_out_teach_nothing(tuned_shop, tmp_path, monkeypat
         seen.append((lessons.digest(), check.digest))
         return Path(section.model)
 
-    monkeypatch.setattr("catalograph.pipeline.tune", taught)
-    monkeypatch.setattr("catalograph.pipeline.taken", lambda _, section: section)
+    monkeypatch.setattr("catalograph.pipeline.texts.tune", taught)
+    monkeypatch.setattr("catalograph.pipeline.texts.taken", lambda _, section: section)
     toml = make_shop(tmp_path / "shop", toml=tuned_shop.read_text())
     build_world(open_workshop(toml, out=tmp_path / "build", store="memory:"))
     sales = toml.parent / "sales.csv"
@@ -754,8 +756,8 @@ def lessons_for(tmp_path, monkeypatch):
         return Path(section.model)
 
     def call(toml):
-        monkeypatch.setattr("catalograph.pipeline.tune", noted)
-        monkeypatch.setattr("catalograph.pipeline.taken", lambda _, section: section)
+        monkeypatch.setattr("catalograph.pipeline.texts.tune", noted)
+        monkeypatch.setattr("catalograph.pipeline.texts.taken", lambda _, section: section)
         build_world(open_workshop(toml, out=tmp_path / "build", store="memory:", device="cpu"))
         return seen[-1]
 

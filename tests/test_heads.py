@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from shops import SHOP, make_shop
 
 from catalograph import Recommender
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring.context import Context, peak_of
 from catalograph.scoring.head import ENSEMBLE, KINDS, Head, Sample, fit_head, rank_pool, untrained
 from catalograph.scoring.pool import Pool, Scorable, fill, learn_blend

@@ -20,6 +20,7 @@ RANK = {
     "errors": 0,
     "durable": 1,
     "seeding": 1,
+    "tables": 1,
     "config": 1,
     "loaders": 2,
     "kg": 3,

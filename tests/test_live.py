@@ -19,7 +19,8 @@ from catalograph.kg.live_read import nodes, series
 from catalograph.kg.sources import open_source
 from catalograph.loaders.catalogue import EdgeKey
 from catalograph.loaders.load import load_catalogue
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 
 LABELS = SHOP.replace("[items]\n", '[items]\nlabel = "Product"\n').replace(
     "[interactions]", '[users]\nlabel = "Customer"\n[interactions]'

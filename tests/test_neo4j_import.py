@@ -21,7 +21,9 @@ from catalograph.kg.neo4j_import import write_import
 from catalograph.kg.store import Batch
 from catalograph.kg.stores import open_store
 from catalograph.loaders.catalogue import EdgeKey
-from catalograph.pipeline import open_workshop, prepare_import, rebuild
+from catalograph.pipeline.graph import prepare_import
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from serving import process
 from shops import make_shop
 
 from catalograph import Recommender
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring.report import render
 from catalograph.service.keys import add_key
 

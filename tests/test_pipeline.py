@@ -12,7 +12,9 @@ from catalograph import Recommender
 from catalograph.cli import main
 from catalograph.durable import alone
 from catalograph.errors import ArtifactError, ConfigError
-from catalograph.pipeline import open_workshop, rebuild, run_evaluation
+from catalograph.pipeline.evaluation import run_evaluation
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 
 
 def run(toml, out, **options):
@@ -288,7 +290,8 @@ import os, random, signal, sys, time
 from pathlib import Path
 import catalograph.encoders.transformer, sentence_transformers  # the children start warm
 from catalograph import Recommender
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 
 toml, out = Path(sys.argv[1]), Path(sys.argv[2])
 start = time.monotonic()
@@ -327,12 +330,12 @@ def test_kill_9_at_ten_random_moments_keeps_the_published_version(tmp_path):
 def test_an_interruption_costs_the_stage_that_ran(tmp_path, monkeypatch):
     toml, out = make_shop(tmp_path / "shop"), tmp_path / "build"
     with monkeypatch.context() as broken:
-        broken.setattr("catalograph.pipeline.evaluate", interrupted)
+        broken.setattr("catalograph.pipeline.evaluation.evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(toml, out)
     with pytest.raises(ArtifactError, match="nothing is published"):
         Recommender.load(out)
-    monkeypatch.setattr("catalograph.pipeline.fit", interrupted)  # not reached again
+    monkeypatch.setattr("catalograph.pipeline.fitting.fit", interrupted)  # not reached again
     result, lines = run(toml, out)
     assert [line.split()[0] for line in lines if "unchanged" in line] == ["graph", "train"]
     assert Recommender.load(out).bundle.metrics == result["metrics"]

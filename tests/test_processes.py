@@ -12,7 +12,8 @@ from test_gnn import SECTION, events, graph, train
 
 from catalograph import Recommender
 from catalograph.gnn import processes
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 
 SECTION = SECTION.model_copy(update={"batch_size": 101})  # odd: the shares are not of one size
 TRAIN = """
@@ -25,7 +26,8 @@ with processes.joined("cpu"):
 """
 BUILD = """
 from pathlib import Path
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 
 rebuild(open_workshop(Path("shop/shop.toml"), out=Path("build"), device="cpu"))
 """
@@ -44,7 +46,8 @@ OTHER_SEEDS = """
 import os
 from pathlib import Path
 from catalograph.errors import ConfigError
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 
 try:
     rebuild(open_workshop(Path("shop/shop.toml"), out=Path("build"), device="cpu", seed=int(os.environ["RANK"])))

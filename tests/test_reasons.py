@@ -14,7 +14,8 @@ from catalograph.errors import GraphError
 from catalograph.kg.log import InteractionLog
 from catalograph.kg.paths import Node, Triple, path_query
 from catalograph.kg.stores import open_store
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring.explain import ways_of
 from catalograph.scoring.fidelity import TakenApart
 from catalograph.scoring.head import Head

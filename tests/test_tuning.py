@@ -17,7 +17,9 @@ from catalograph import tuning
 from catalograph.cli import main
 from catalograph.config import load_config
 from catalograph.errors import CatalographError, ConfigError, MissingExtraError
-from catalograph.pipeline import build_world, open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
+from catalograph.pipeline.world import build_world
 from catalograph.tuning import as_toml, tune
 
 

@@ -25,7 +25,8 @@ from catalograph.kg.export import export_snapshot
 from catalograph.kg.stores import open_store
 from catalograph.loaders.catalogue import HELD_OUT, EdgeKey
 from catalograph.loaders.feedback import Event, FeedbackLog
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring import bundle as bundles
 from catalograph.scoring import families, versions
 from catalograph.scoring.update import update

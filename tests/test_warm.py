@@ -11,7 +11,8 @@ from catalograph import Recommender
 from catalograph.cli import main
 from catalograph.kg.log import InteractionLog
 from catalograph.kg.snapshot import IdMap
-from catalograph.pipeline import open_workshop, rebuild
+from catalograph.pipeline.rebuild import rebuild
+from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring import bundle as bundles
 from catalograph.scoring import head as heads
 from catalograph.scoring import versions
