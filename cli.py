@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .errors import CatalographError, ConfigError
-from .tables import table_of_events, table_of_rows
+from .printed import table_of_events, table_of_rows
 
 if TYPE_CHECKING:
     from .pipeline.workshop import Workshop
@@ -265,6 +265,7 @@ def recommend(
         str, typer.Option("--shards", help="Of --all: so many files, or 3/8, the third of eight alone.")
     ] = "1",
     processes: Annotated[int, typer.Option("--processes", min=1, help="Of --all: that write side by side.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="Of --all: where lists are made, cpu or cuda.")] = "cpu",
     store: SameStore = None,
     out: Out = None,
     as_json: Json = False,
@@ -276,14 +277,14 @@ def recommend(
     if everyone is not None:
         if user or history or like or explain or store or as_json:
             raise ConfigError(
-                "--all goes with -k, --where, --diversify, --cap, --exclude, --shards and --processes alone; leave the "
-                "others out"
+                "--all goes with -k, --where, --diversify, --cap, --exclude, --shards, --processes and --device alone; "
+                "leave the others out"
             )
         wishes = (k, where, diversify, cap, exclude)
-        _write_everyone(shop, out, everyone, lambda made: _shape(made, *wishes), shards, processes)
+        _write_everyone(shop, out, everyone, lambda made: _shape(made, *wishes), shards, processes, device)
         return
-    if shards != "1" or processes != 1:
-        raise ConfigError("--shards and --processes are parts of --all; give --all DIR, too")
+    if shards != "1" or processes != 1 or device != "cpu":
+        raise ConfigError("--shards, --processes and --device are parts of --all; give --all DIR, too")
     _check_one_person(user, history, like)
     if explain and not (user or history or like):
         raise ConfigError("--explain needs --user, --history or --like: of nobody there is nothing to explain")
@@ -318,18 +319,21 @@ def _write_everyone(
     shape: Callable[[Recommender], dict[str, Any]],
     shards: str,
     processes: int,
+    device: str,
 ) -> None:
     from .config import build_folder, load_config  # noqa: PLC0415
     from .scoring.everyone import write_all  # noqa: PLC0415
+    from .scoring.placed import usable_device  # noqa: PLC0415
 
     if not re.fullmatch(r"[1-9]\d{0,3}(/[1-9]\d{0,3})?", shards):
         raise ConfigError(f"--shards {shards!r}: write a number of files, or 3/8 for the third of eight")
     first, _, second = shards.partition("/")
     parts, only = (int(second), int(first)) if second else (int(first), None)
     _check_place(target)
+    usable_device(device)
     build = out if out is not None else build_folder(load_config(shop))
     wished = shape(_recommender(shop, out))
-    write_all(build, target, shape=wished, parts=parts, only=only, processes=processes, say=_say)
+    write_all(build, target, shape=wished, parts=parts, only=only, processes=processes, device=device, say=_say)
 
 
 def _say_why(why: Explanation, made: Recommender) -> None:
@@ -458,12 +462,12 @@ def export(
     """The graph for people's own models, ids included."""
     from .errors import did_you_mean  # noqa: PLC0415
     from .kg.export import FORMATS, export_snapshot  # noqa: PLC0415
-    from .pipeline.workshop import opened  # noqa: PLC0415
+    from .pipeline.workshop import opened_store  # noqa: PLC0415
 
     if kind not in FORMATS:
         raise ConfigError(f"--format {kind!r} is unknown{did_you_mean(kind, FORMATS)}")
     _check_place(target)
-    with opened(_workshop(shop, store=store, out=build)) as graph:
+    with opened_store(_workshop(shop, store=store, out=build)) as graph:
         snapshot = export_snapshot(graph, held_out=held_out)
     FORMATS[kind](snapshot, target)
     _say(
@@ -525,7 +529,7 @@ def query(
     from .kg.answers import as_text  # noqa: PLC0415
     from .kg.named import run_query  # noqa: PLC0415
     from .kg.query_page import listing_of_all  # noqa: PLC0415
-    from .pipeline.workshop import opened  # noqa: PLC0415
+    from .pipeline.workshop import opened_store  # noqa: PLC0415
 
     if listing:
         typer.echo(listing_of_all(), nl=False)
@@ -534,7 +538,7 @@ def query(
         raise ConfigError("query needs a NAME (see --list) or --cypher TEXT")
     given = dict(map(_key_value("-p"), parameter or []))
     workshop = _workshop(shop, store=store, out=out)
-    with opened(workshop) as graph:
+    with opened_store(workshop) as graph:
         if cypher is not None:
             answer = graph.analyst(cypher, given)
         else:

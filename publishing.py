@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .kg.writeback import RECOMMENDED, SIMILAR_TO, Publication, Published
 from .loaders.catalogue import EdgeKey
-from .pipeline.workshop import Workshop, opened
+from .pipeline.workshop import Workshop, opened_store
 from .scoring import bundle as bundles
 from .scoring import versions
 from .scoring.recommender import Recommender
@@ -20,7 +20,7 @@ def write_back(workshop: Workshop, *, n: int, users: Sequence[str], k: int) -> P
     """
     start = time.perf_counter()
     place = versions.published(workshop.folder)
-    with opened(workshop) as store:
+    with opened_store(workshop) as store:
         store.schema()  # a store that is down is told before the work
         publication = _publication(Recommender(*bundles.load(place)), place.name, n, users, k)
         places = sum(table.num_rows for table in publication.lists.values())
@@ -40,7 +40,7 @@ def write_back(workshop: Workshop, *, n: int, users: Sequence[str], k: int) -> P
 
 def withdraw(workshop: Workshop) -> None:
     """Take everything published out of the graph."""
-    with opened(workshop) as store:
+    with opened_store(workshop) as store:
         published = store.published()
         store.withdraw()
     told = "nothing is published" if published is None else f"version {published.version} is taken out"

@@ -1,5 +1,5 @@
 """The stages in order, from a shop's files to a published version and its report.
 
-A workshop is opened; its graph is stored and exported, its texts are encoded, and the world they make is fitted and
-evaluated. A rebuild is all of it.
+`workshop` (settings, folder, what is done), then `graph` (load, graph, export), `texts` (tune, encode), `world` (all
+that fitting needs), `fitting` (train) and `evaluation` with its `document`; `rebuild` runs them all and publishes.
 """

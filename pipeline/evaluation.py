@@ -1,4 +1,4 @@
-"""A model on the test part, beside baselines and beside itself on other graphs; the document and the page of it."""
+"""A model on the test part, beside baselines and beside itself on other graphs."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from ..config import ShopConfig
 from ..durable import alone
 from ..errors import ConfigError
 from ..scoring import versions
 from ..scoring.ablation import WITHOUT_GNN, compared, graphs, verdict
 from ..scoring.baselines import Baseline, chosen
 from ..scoring.clicks import evaluate_clicks
-from ..scoring.evaluate import Evaluation, Row, comparable, evaluate
-from ..scoring.evidence import relations_of
-from ..scoring.facts import cautions, facts_of
+from ..scoring.evaluate import Evaluation, comparable, evaluate, in_a_line
 from ..scoring.model import Ingredients, Model, fit
-from ..scoring.report import render
 from ..scoring.update import settle_alone
+from .document import as_json, facts, page
 from .fitting import fitted, trained
-from .workshop import Say, Workshop, in_a_line, inputs_of
-from .world import World, build_world, learner
+from .workshop import Say, Workshop, inputs_of
+from .world import World, build_world, on_graph
 
 
 def run_evaluation(
@@ -109,9 +104,7 @@ def _instead(workshop: Workshop, world: World, relations: Sequence[str]) -> Iter
         told = "the model reads no relation, so they would be the real one"
         workshop.say(f"{'ablation':<9} graphs shuffled and empty skipped: {told}")
     for name, snapshot in others or ():
-        found = relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived)
-        learn = learner(workshop, catalogue, snapshot, given.text)
-        yield name, replace(given, relations=found, learn_vectors=learn)
+        yield name, on_graph(given, workshop, catalogue, snapshot)
     if workshop.config.gnn.model != "none":
         yield WITHOUT_GNN, replace(given, learn_vectors=lambda *_: None)
 
@@ -120,43 +113,3 @@ def _reads_graph(world: World) -> bool:
     """Whether another graph could give another model: an encoder of a team's own may read relations of others
     than items, too."""
     return bool(world.given.relations) or world.given.config.gnn.model not in ("none", "relational")
-
-
-def as_json(config: ShopConfig, results: list[Evaluation]) -> dict[str, Any]:
-    """The evaluation document: rates are fractions, several splits averaged."""
-    recalls = [result.pool_recall for result in results if result.pool_recall is not None]
-    return {
-        "shop": config.shop.name,
-        "split": config.split.method,
-        "users": results[0].users,
-        "items": results[0].items,
-        "pool_recall": float(np.mean(recalls)) if recalls else None,
-        "rows": [_over_splits(rows) for rows in zip(*(result.rows for result in results), strict=True)],
-        "left_out": results[0].left_out,
-        "warnings": [],
-    }
-
-
-def _over_splits(rows: tuple[Row, ...]) -> dict[str, Any]:
-    """The mean of one method's rows; with several also their standard deviation."""
-    words = ("name", "setting")
-    values = {key: np.array([float(row[key]) for row in rows]) for key in rows[0] if key not in words}
-    mean: dict[str, Any] = {"name": rows[0]["name"], **{key: float(found.mean()) for key, found in values.items()}}
-    if "setting" in rows[0]:
-        mean["setting"] = "; ".join(dict.fromkeys(str(row["setting"]) for row in rows))
-    return mean if len(rows) == 1 else mean | {"std": {key: float(found.std()) for key, found in values.items()}}
-
-
-def facts(world: World, model: Model, results: list[Evaluation]) -> dict[str, Any]:
-    """What the report says beyond the rows; of labelled pairs there are no lists to look at, and it warns alone."""
-    if world.pairs is not None:
-        return {"warnings": cautions(world.given)}
-    assert world.test is not None
-    label = world.catalogue.item_label
-    found: dict[str, Any] = facts_of(world.given, model, world.snapshot, label, world.test, results)
-    return found
-
-
-def page(document: dict[str, Any]) -> str | None:
-    """The report of a document with users' lists in it; labelled pairs have none."""
-    return render(document) if document.get("pool_recall") is not None else None

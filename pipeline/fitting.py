@@ -17,11 +17,11 @@ from ..kg.stores import kept_url
 from ..scoring import bundle as bundles
 from ..scoring import versions
 from ..scoring.clicks import fit_clicks, validate_clicks
-from ..scoring.evidence import relations_of
+from ..scoring.evaluate import in_a_line
 from ..scoring.knowledge import edges_of, kinds_of, with_relations
 from ..scoring.model import LearnVectors, Model, fit, validation
-from .workshop import Say, Workshop, in_a_line
-from .world import World, learner
+from .workshop import Say, Workshop
+from .world import World, on_graph
 
 
 def trained(workshop: Workshop, world: World, inputs: str) -> tuple[Model, Path]:
@@ -50,14 +50,9 @@ def validated(
 
     remembered: wraps the way to relation vectors, for those who have learned some before.
     """
-    catalogue, snapshot = world.catalogue, world.snapshot
     told = replace(workshop, config=config, say=lambda _: None)
-    given = replace(
-        world.given,
-        config=config,
-        relations=relations_of(snapshot, catalogue.item_label, config.relations, catalogue.derived),
-        learn_vectors=remembered(learner(told, catalogue, snapshot, world.given.text)),
-    )
+    given = on_graph(replace(world.given, config=config), told, world.catalogue, world.snapshot)
+    given = replace(given, learn_vectors=remembered(given.learn_vectors))
     if world.pairs is not None:
         return validate_clicks(given, world.pairs)
     return validation(given)

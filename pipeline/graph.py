@@ -17,13 +17,13 @@ from ..loaders.catalogue import Catalogue
 from ..loaders.changes import Changes
 from ..loaders.load import load_catalogue
 from ..scoring.evidence import unread_relations
-from .workshop import Workshop, inputs_of, opened
+from .workshop import Workshop, inputs_of, opened_store
 
 
 def stored(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> tuple[Catalogue, Snapshot]:
     """Load, store (skipped when `graph_inputs` is what the store already holds), export."""
     catalogue, start = _loaded(workshop, split), time.perf_counter()
-    with opened(workshop) as store:
+    with opened_store(workshop) as store:
         held = graph_inputs is not None and workshop.is_done("graph", graph_inputs)
         if held and _holds(store, catalogue, workshop.done.get("imported", "")):
             workshop.say(f"{'graph':<9} unchanged, skipped")
@@ -57,7 +57,7 @@ def _loaded(workshop: Workshop, split: int = 0) -> Catalogue:
     rejected = sum(catalogue.rejected.values())
     workshop.line("load", f"{events:,} interactions" + (f", {rejected:,} rows left out" if rejected else ""), start)
     for (table, reason), rows in catalogue.rejected.items():
-        workshop.say(f"{'':<9} left out: {rows:,} of {table}, {reason}")
+        workshop.indented(f"left out: {rows:,} of {table}, {reason}")
     return catalogue
 
 
@@ -88,10 +88,10 @@ def prepare_import(workshop: Workshop, folder: Path) -> None:
     )
 
 
-def answers(workshop: Workshop) -> bool:
+def has_graph(workshop: Workshop) -> bool:
     """Whether there is a graph in the store at all; what it holds is compared when something else changed."""
     try:
-        with opened(workshop) as store:
+        with opened_store(workshop) as store:
             return any(store.counts().nodes.values())
     except StoreError:
         return False

@@ -1,4 +1,4 @@
-"""The whole path: load -> store -> export -> encode -> train -> evaluate -> publish, one stage after the other.
+"""The whole path: load -> store -> export -> tune -> encode -> train -> evaluate -> publish, one stage after the other.
 
 Each output knows the digest of its inputs: the graph's stands in `build/<shop>/stages.json`, a model's in its bundle. A
 stage whose output is there and was made from the same inputs is skipped, and outputs appear whole, so an interruption
@@ -19,12 +19,14 @@ from ..kg.stores import GRAPH, opened_url
 from ..scoring import bundle as bundles
 from ..scoring import versions
 from ..scoring.drift import drift
+from ..scoring.evaluate import in_a_line
 from ..scoring.update import settle_alone
-from .evaluation import as_json, evaluated, facts, page
+from .document import as_json, facts, page
+from .evaluation import evaluated
 from .fitting import fitted, made_from, trained
-from .graph import answers, stored
+from .graph import has_graph, stored
 from .texts import encoded
-from .workshop import Workshop, in_a_line, inputs_of
+from .workshop import Workshop, inputs_of
 from .world import build_world
 
 
@@ -83,7 +85,7 @@ def _drop(workshop: Workshop) -> None:
 
 def _rebuilt(workshop: Workshop) -> dict[str, Any]:
     graph_inputs, inputs = inputs_of(workshop)
-    place = made_from(workshop, inputs) if workshop.is_done("graph", graph_inputs) and answers(workshop) else None
+    place = made_from(workshop, inputs) if workshop.is_done("graph", graph_inputs) and has_graph(workshop) else None
     if place is not None and versions.is_evaluated(place) and versions.is_published(place):
         tuned = ("tune",) if workshop.config.encoder.finetune.way != "none" else ()
         for stage in ("load", "graph", "export", *tuned, "encode", "train", "evaluate", "publish"):
@@ -107,7 +109,7 @@ def _rebuilt(workshop: Workshop) -> dict[str, Any]:
         metrics |= as_json(workshop.config, [result]) | facts(world, model, [result])
         workshop.line("evaluate", f"{result.users:,} users, {in_a_line(result.rows[0])}", start)
         for warning in metrics["warnings"]:
-            workshop.say(f"{'':<9} caution: {warning}")
+            workshop.indented(f"caution: {warning}")
     if model.report.get("kept"):
         metrics["kept"] = model.report["kept"]
     metrics |= _drifted(workshop, place)

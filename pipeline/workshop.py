@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,19 +11,17 @@ from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 
-import torch
-
 from ..config import ShopConfig, build_folder, load_config
 from ..durable import replace_text
 from ..encoders.finetune import RECIPE
 from ..encoders.weights import resolve
-from ..errors import ConfigError
 from ..kg.sources import check_apart, open_source
 from ..kg.store import GraphStore
 from ..kg.stores import GRAPH, open_store, opened_url
 from ..loaders.changes import Changes
 from ..scoring import bundle as bundles
 from ..scoring import versions
+from ..scoring.placed import usable_device
 from ..scoring.update import settle
 
 Say = Callable[[str], None]
@@ -90,11 +87,7 @@ def open_workshop(
     """The workshop of a shop.toml; `out` defaults to build/<shop> in the current folder."""
     config = load_config(shop, data=data)
     folder = out if out is not None else build_folder(config)
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if chosen != "cpu" and not re.fullmatch(r"cuda(:\d+)?", chosen):
-        raise ConfigError(f"--device {chosen} is unknown; say cpu or cuda")
-    if chosen.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"--device {chosen}: this machine has no CUDA device; leave it out or say cpu")
+    chosen = usable_device(device)
     url = store or opened_url(GRAPH, folder)
     check_apart(config, url)
     workshop = Workshop(config, folder, url, chosen, seed, full, drop_updates, warm, say)
@@ -107,7 +100,7 @@ def open_workshop(
 
 
 @contextmanager
-def opened(workshop: Workshop) -> Iterator[GraphStore]:
+def opened_store(workshop: Workshop) -> Iterator[GraphStore]:
     """The shop's store, closed whatever happens."""
     settle(workshop.folder)
     store = open_store(workshop.store_url, adopt=workshop.config.store.adopt)
@@ -137,9 +130,3 @@ def inputs_of(workshop: Workshop) -> tuple[str, str]:
 def _digest(*parts: object) -> str:
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def in_a_line(row: object) -> str:
-    """The rates of a method's row, as a stage tells them."""
-    assert isinstance(row, dict)
-    return ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k[:2] in ("nd", "re", "hr", "pr", "au", "f1"))

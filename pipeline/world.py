@@ -41,7 +41,14 @@ class World:
 
 
 def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: int = 0) -> World:
-    """Load, store, export, tune, encode."""
+    """Load, store, export, tune and encode, and cut the events into the parts of the shop's split, of several the
+    `split`-th.
+
+    graph_inputs: the digest of what the graph is made from, where a store that holds it already may be left as it is.
+
+    Raises:
+        ConfigError: [relations] or `model.off` names what the graph does not have, or the test part is of another shop.
+    """
     config = workshop.config
     catalogue, snapshot = stored(workshop, graph_inputs, split=split)
     users, items = snapshot.ids[catalogue.user_label], snapshot.ids[catalogue.item_label]
@@ -56,13 +63,13 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
     text = encoded(workshop, catalogue, snapshot, encoder)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     warm = _warm(workshop, users, items, text, test)
-    learn = learner(workshop, catalogue, snapshot, text)
+    learn = _learner(workshop, catalogue, snapshot, text)
     given = Ingredients(config, train, relations, text, learn, workshop.seed, warm, workshop.device)
     if test is not None and config.evaluation.users:
         test = replace(test, users=test.users[: config.evaluation.users])
     pairs = None if train.label is None else Pairs(*(logs[name] for name in PARTS))
     if test is not None and pairs is None and not len(test.users):
-        workshop.say(f"{'':<9} nobody of the test part has a history: it asks nothing")
+        workshop.indented("nobody of the test part has a history: it asks nothing")
         test = None
     return World(catalogue, snapshot, given, test, pairs, encoder)
 
@@ -73,13 +80,13 @@ def _warm(workshop: Workshop, users: IdMap, items: IdMap, text: np.ndarray | Non
         return None
     place = versions.published(workshop.home or workshop.folder)
     workshop.say(f"{'warm':<9} from version {place.name}")
-    bundle, stored = bundles.load(place)
-    if stored is not None and not fits(bundle, workshop.config.gnn, text):
-        workshop.say(f"{'':<9} its relation vectors are of other settings of [gnn] or other texts; they start anew")
-        stored = None
-    warm = warm_of(bundle, stored, users, items)
+    bundle, vectors = bundles.load(place)
+    if vectors is not None and not fits(bundle, workshop.config.gnn, text):
+        workshop.indented("its relation vectors are of other settings of [gnn] or other texts; they start anew")
+        vectors = None
+    warm = warm_of(bundle, vectors, users, items)
     if warm is not None and test is not None and (known := int(test.held_out[warm.seen.user, warm.seen.item].sum())):
-        workshop.say(f"{'':<9} it has learned from {known:,} events that are the test part now; learning starts anew")
+        workshop.indented(f"it has learned from {known:,} events that are the test part now; learning starts anew")
         return None
     return warm
 
@@ -99,7 +106,13 @@ def _check_relations(config: ShopConfig, snapshot: Snapshot) -> None:
             )
 
 
-def learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
+def on_graph(given: Ingredients, workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Ingredients:
+    """The same events and texts over this graph, with the relations and vectors the workshop's settings ask for."""
+    relations = relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived)
+    return replace(given, relations=relations, learn_vectors=_learner(workshop, catalogue, snapshot, given.text))
+
+
+def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
     """The way to relation vectors over this graph and these texts; it gives None where [gnn] is off."""
     settings = workshop.config.gnn
 

@@ -54,6 +54,10 @@ class BoostedHead:
         shared = parts[:, :-1] + parts[:, -1:] / values.shape[-1]
         return np.asarray(shared.reshape(values.shape), np.float32)
 
+    def on(self, device: str) -> BoostedHead:
+        """Itself: trees are asked where they are."""
+        return self
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The model's text as uint8 [byte]."""
         return {"text": np.frombuffer(self._text.encode(), np.uint8)}

@@ -18,6 +18,7 @@ from .pool import fill
 from .segments import ndcg_within, segments_of
 
 Row = dict[str, float | str]
+RATES = ("ndcg", "recall", "hr", "precision", "auc", "f1")  # how their names begin
 CHUNK = 4_096  # users ranked between two progress lines; bounds what is held at once
 
 
@@ -45,7 +46,7 @@ def evaluate(
 ) -> Evaluation:
     """Our row, and the tuned baselines' when asked. The test part is read here and nowhere else."""
     k, users = given.config.evaluation.k, np.sort(test.users)
-    items, recall = _ours(model, test, users, k)
+    items, recall = _ours(model.on(given.device), test, users, k)
     lists = {"catalograph": items}
     rows = [_row("catalograph", items, test, users, k, float(str(model.report["fit_s"])))]
     left_out: dict[str, str] = {}
@@ -124,3 +125,8 @@ def _row(name: str, items: np.ndarray, test: Fold, users: np.ndarray, k: int, fi
         f"lift@{k}": mean / float(popularity[have[users].indices].mean()),
         "fit_s": round(fit_s, 2),
     }
+
+
+def in_a_line(row: Mapping[str, float | str]) -> str:
+    """The rates of a row as text."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in row.items() if name.startswith(RATES))

@@ -41,11 +41,13 @@ def write_all(
     parts: int = 1,
     only: int | None = None,
     processes: int = 1,
+    device: str = "cpu",
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Every user's list into the folder `target`, in so many `parts`, or `only` one of them (from 1).
 
-    shape: the arguments of `Recommender.recommended_lists` beside the users: k, where, diversify, cap, exclude.
+    shape: the arguments of `Recommender.recommended_lists` beside the users: k, where, diversify, cap, exclude. device:
+    where they are made, as of `Recommender.load`.
 
     Raises:
         ArtifactError: nothing is published in `build`, or `target` holds parts of another model, of other lists or of
@@ -57,7 +59,7 @@ def write_all(
     place = versions.published(build)
     target.mkdir(parents=True, exist_ok=True)
     wanted = [only] if only is not None else list(range(1, parts + 1))
-    one = partial(_write, place, target, shape, parts)
+    one = partial(_write, place, target, shape, parts, device)
     with _mapping(min(processes, len(wanted))) as mapped:
         for number, rows in zip(wanted, mapped(one, wanted), strict=True):
             say(f"part {number} of {parts}: " + ("there already" if rows is None else f"{rows:,} places"))
@@ -74,7 +76,7 @@ def _mapping(processes: int) -> Iterator[Callable[..., Iterator[int | None]]]:
         yield executor.map
 
 
-def _write(place: Path, target: Path, shape: Mapping[str, Any], parts: int, number: int) -> int | None:
+def _write(place: Path, target: Path, shape: Mapping[str, Any], parts: int, device: str, number: int) -> int | None:
     """One part; returns its rows, or None where it is there already."""
     name = target / f"part-{number:04}-of-{parts:04}.parquet"
     wished = {**PLAIN, **shape, "exclude": sorted(shape.get("exclude", []))}
@@ -86,7 +88,7 @@ def _write(place: Path, target: Path, shape: Mapping[str, Any], parts: int, numb
         _check_alike(other, origin)
     if name.exists():
         return None
-    shop = Recommender(*bundles.load(place))
+    shop = Recommender(*bundles.load(place), device=device)
     users = shop.bundle.users["id"]
     batches = np.array_split(np.arange(0, len(users), ROWS), parts)[number - 1]
     rows, part = 0, name.with_suffix(".part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ DECAY = {"linear": 1e-3, "gated": 1e-3, "mlp": 1e-2}  # AdamW's weight decay
 CONSTANT_RATE, NETWORK_RATE = 0.03, 0.003
 LEAST = 50  # steps of training
 ROWS = 16  # users whose parts are computed at once: what stays in the caches is faster
+ROWS_THERE = 1_024  # the same where a GPU computes
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,21 @@ class Head:
 
     @torch.no_grad()
     def _over_users(self, work: Callable[..., Tensor], values: np.ndarray, context: Context) -> np.ndarray:
-        found = []
-        for start in _starts(values):
-            rows = slice(start, start + ROWS)
+        device, found = self.net.spread.device, []
+        step = ROWS if device.type == "cpu" else ROWS_THERE
+        for start in _starts(values, step):
+            rows = slice(start, start + step)
             inputs = (values[rows], context.features[rows], context.peak[rows])
-            found.append(work(*map(torch.from_numpy, inputs)).numpy())
+            found.append(work(*(torch.from_numpy(part).to(device) for part in inputs)).cpu().numpy())
         return np.concatenate(found)
+
+    def on(self, device: str) -> Head:
+        """The same head, computing there."""
+        return Head(self.kind, deepcopy(self.net).to(device))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything learned, by name; :meth:`of_arrays` gives the head back."""
-        return {name: value.numpy() for name, value in self.net.state_dict().items()}
+        return {name: value.cpu().numpy() for name, value in self.net.state_dict().items()}
 
     @classmethod
     def of_arrays(cls, kind: str, arrays: Mapping[str, np.ndarray]) -> Head:
@@ -106,8 +113,8 @@ def untrained(kind: str, terms: int, features: int) -> Parts:
     return KINDS[kind](terms, features)
 
 
-def _starts(values: np.ndarray) -> range:
-    return range(0, max(len(values), 1), ROWS)
+def _starts(values: np.ndarray, step: int = ROWS) -> range:
+    return range(0, max(len(values), 1), step)
 
 
 def fit_head(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from .folds import Fold, end_of, training_folds
 from .head import ENSEMBLE, Head, Sample, fit_head, rank_pool
 from .kept import kept
 from .metrics import is_held_out, rank_metrics
+from .placed import Placed
 from .pool import BATCH_MIB, Pool, Question, Scorable, choose_blend, chunks, fill
 from .profiles import profiles_of
 from .terms import Term
@@ -73,6 +75,7 @@ class Model:
     about_items: float32 [item, feature], the items' part of the head's context. now: the cut in days since 1970.
     cold: float64 [cold term], the blend of what is known of items without a purchase (:mod:`.cold`). index: of the
     dense part of the blend, where pools are searched approximately. batch_mib: of scores a thread holds at once.
+    device: where pools are made and ranked.
     """
 
     terms: tuple[Term, ...]
@@ -88,6 +91,15 @@ class Model:
     report: dict[str, Any]
     index: DenseIndex | None = None
     batch_mib: float = BATCH_MIB
+    device: str = "cpu"
+
+    def on(self, device: str) -> Model:
+        """The same model, making and ranking pools there."""
+        return self if device == self.device else replace(self, device=device, head=self.head.on(device))
+
+    @cached_property
+    def _placed(self) -> Placed | None:
+        return None if self.device == "cpu" else Placed(self.terms, self.device)
 
     def scorable(self, log: InteractionLog) -> Scorable:
         """The terms with the histories of everybody in `log`."""
@@ -104,6 +116,7 @@ class Model:
             user_features(histories, now),
             self.index,
             self.batch_mib,
+            self._placed,
         )
 
     def recommend(
@@ -177,6 +190,7 @@ def scorable_at(
         item_features(evidence),
         user_features(evidence.histories, now),
         batch_mib=given.config.model.batch_mib,
+        placed=None if given.device == "cpu" else Placed(terms, given.device),
     )
 
 

@@ -7,10 +7,10 @@ nothing, as of a user without a history, what most people took comes first).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from .approximate import DenseIndex
 from .context import Context, peak_of
 from .folded import blended, values_at
 from .metrics import is_held_out, rank_metrics
+from .placed import Placed
 from .terms import Prior, Term, dense, family
 from .topk import top_k
 
@@ -41,6 +42,7 @@ class Scorable:
     hidden: sparse [user, item], nonzero = never recommended to this user. allowed: bool [item].
     about_items, about_users: float32 [item or user, feature], what the heads read beside the terms. index: finds pools
     without a look at every item; None looks at every one. batch_mib: what a thread holds of float32 [user, item].
+    placed: the terms on a device, where pools are made then.
     """
 
     terms: tuple[Term, ...]
@@ -51,6 +53,7 @@ class Scorable:
     about_users: np.ndarray
     index: DenseIndex | None = None
     batch_mib: float = BATCH_MIB
+    placed: Placed | None = None
 
     def batch(self, held: int) -> int:
         """Users of whom `held` scores of every item fit into the memory, and one at least."""
@@ -113,43 +116,36 @@ def _threads(cores: int) -> ThreadPoolExecutor:
 def fill(scorable: Scorable, users: np.ndarray, weights: np.ndarray, size: int, only: np.ndarray | None = None) -> Pool:
     """The pools of these users; `only`, bool [item], narrows the items and leaves the context as it is without."""
     size = min(size, scorable.hidden.shape[1])
+    masks = [scorable.allowed] if only is None else [scorable.allowed, scorable.allowed & only]
 
     def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pooled = (_exactly if scorable.index is None else _approximately)(scorable, batch, weights, size)
-        items, values = pooled(scorable.allowed)
-        peak = peak_of(values, items)
-        if only is not None:
-            items, values = pooled(scorable.allowed & only)
-        return items, values, peak
+        found = _pooled(scorable, batch, weights, size, masks)
+        (items, values), (all_items, all_values) = found[-1], found[0]
+        return items, values, peak_of(all_values, all_items)
 
-    found = in_batches(users, one, size=scorable.batch(2))
+    if scorable.placed is None:
+        found = in_batches(users, one, size=scorable.batch(2))
+    else:  # a device works on one batch at a time
+        step = scorable.placed.batch()
+        found = (one(batch) for batch in np.split(users, range(step, len(users), step)))
     items, values, peak = (np.concatenate(part) for part in zip(*found, strict=True))
     return Pool(items, values, Context(scorable.features(users, items), peak))
 
 
-Pooled = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # allowed bool [item] -> items and values of a pool
-
-
-def _exactly(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int) -> Pooled:
+def _pooled(
+    scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int, masks: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Items int64 [user, size] and values float32 [user, size, term] of a batch's pools, for each bool [item] mask."""
     rows, hidden = scorable.rows(batch), scorable.hidden[batch]
-    scores = blended(scorable.terms, weights, rows)
-
-    def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        items, _ = top_k(scores, size, hidden, allowed)
-        return items, values_at(scorable.terms, rows, items)
-
-    return pooled
-
-
-def _approximately(scorable: Scorable, batch: np.ndarray, weights: np.ndarray, size: int) -> Pooled:
-    rows, hidden = scorable.rows(batch), scorable.hidden[batch]
-
-    def pooled(allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        assert scorable.index is not None
-        items = approximate.pooled(scorable.index, scorable.terms, rows, weights, size, hidden, allowed)
-        return items, values_at(scorable.terms, rows, items)
-
-    return pooled
+    if scorable.index is not None:
+        near = partial(approximate.pooled, scorable.index, scorable.terms, rows, weights, size, hidden)
+        lists = [near(mask) for mask in masks]
+    elif scorable.placed is not None:
+        return scorable.placed.pooled(rows, hidden, weights, size, masks)
+    else:
+        scores = blended(scorable.terms, weights, rows)
+        lists = [top_k(scores, size, hidden, mask)[0] for mask in masks]
+    return [(items, values_at(scorable.terms, rows, items)) for items in lists]
 
 
 def learn_blend(

@@ -18,9 +18,13 @@ Operand = sp.csr_matrix | torch.Tensor
 
 def as_operand(matrix: sp.csr_matrix) -> Operand:
     """A float32 matrix as :func:`multiply` wants it; nothing is copied where it lies."""
-    if not FAST or matrix.nnz >= 2**31:  # torch's MKL counts in 32 bits
-        return matrix
-    kinds = ((matrix.indptr, np.int32), (matrix.indices, np.int32), (matrix.data, np.float32))
+    return as_sparse(matrix) if FAST and matrix.nnz < 2**31 else matrix  # torch's MKL counts in 32 bits
+
+
+def as_sparse(matrix: sp.csr_matrix) -> torch.Tensor:
+    """The same as torch knows it, float32; nothing is copied where it lies."""
+    number = np.int32 if matrix.nnz < 2**31 else np.int64
+    kinds = ((matrix.indptr, number), (matrix.indices, number), (matrix.data, np.float32))
     indptr, indices, data = (as_tensor(part.astype(kind, copy=False)) for part, kind in kinds)
     return torch.sparse_csr_tensor(indptr, indices, data, matrix.shape, check_invariants=False)
 

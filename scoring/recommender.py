@@ -37,6 +37,7 @@ from .lists import ranked
 from .names import MOST_HINTED, ItemNames
 from .newcomers import Attributes, NewItem, Vocabulary, parts_of, score_new, vocabulary, with_taste
 from .paths import ItemGraph
+from .placed import usable_device
 from .pool import Scorable, chunks
 from .terms import reasoned
 from .topk import top_k
@@ -60,9 +61,11 @@ class Recommended:
 class Recommender:
     """A published model with the ids and histories it was fitted on."""
 
-    def __init__(self, bundle: bundles.Bundle, vectors: bundles.StoredVectors | None, home: Path = Path()) -> None:
+    def __init__(
+        self, bundle: bundles.Bundle, vectors: bundles.StoredVectors | None, home: Path = Path(), *, device: str = "cpu"
+    ) -> None:
         self.bundle, self._vectors, self._home = bundle, vectors, home
-        self.model = bundle.model
+        self.model = bundle.model.on(usable_device(device))
         self._items = IdMap("item", bundle.items["id"].to_pylist())
         self._users = IdMap("user", bundle.users["id"].to_pylist())
         self._columns = Columns(bundle.items)
@@ -71,14 +74,17 @@ class Recommender:
         self._encoding = Lock()
 
     @classmethod
-    def load(cls, folder: str | Path) -> Recommender:
+    def load(cls, folder: str | Path, *, device: str = "cpu") -> Recommender:
         """The published bundle of a build folder ("build/online-retail").
+
+        device: where pools are made and ranked, "cpu" or "cuda"; a GPU pays for lists of many users at once.
 
         Raises:
             ArtifactError: nothing is published there, or a part of it is missing or torn.
+            ConfigError: this machine has no such device.
         """
         settle(Path(folder))
-        return cls(*bundles.load(versions.published(Path(folder))), Path(folder))
+        return cls(*bundles.load(versions.published(Path(folder))), Path(folder), device=device)
 
     def update(self, changes: Changes, *, store: str | None = None) -> Updated:
         """Take a batch of changes into the graph and the published model, and answer from the new version from now on.
@@ -96,7 +102,7 @@ class Recommender:
             StoreError: the store cannot be written; nothing was taken in.
         """
         done = update(self._home, changes, store_url=store)
-        new = Recommender.load(self._home)
+        new = Recommender.load(self._home, device=self.model.device)
         new.adopt(self)
         self.__dict__ = new.__dict__  # at once: a call under way keeps what it began with
         return done

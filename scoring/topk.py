@@ -156,25 +156,38 @@ def _on_host(vectors: np.ndarray, k: int, most: int) -> Block:
 
 
 def _on_device(device: str, vectors: np.ndarray, k: int, most: int) -> Block:
-    """The same where torch computes: a GPU reads a row faster than a grouping of it would pay."""
+    """The same where torch computes."""
     right = as_tensor(vectors).to(device).T
-    k = min(k, len(vectors))
 
     def listed(queries: np.ndarray, hidden: sp.csr_matrix | None) -> Lists:
         scores = as_tensor(queries).to(device) @ right
-        if hidden is not None:
-            scores[tuple(torch.from_numpy(rows).to(device, torch.int64) for rows in hidden.nonzero())] = -torch.inf
-        wrong = scores.isnan().nonzero()
-        if len(wrong):
-            raise _NaNError(*wrong[0].tolist())
-        border = scores.topk(k).values.amin(1, keepdim=True) if k else scores
-        above, tied = scores > border, scores == border
-        room = k - above.sum(1, keepdim=True)
-        taken = (above | (tied & (tied.cumsum(1, dtype=torch.int32) <= room))).nonzero()[:, 1].view(len(scores), k)
-        best, order = scores.gather(1, taken).sort(dim=1, descending=True, stable=True)
-        return taken.gather(1, order).cpu().numpy(), best.cpu().numpy()
+        hide(scores, hidden)
+        items, best = best_of(scores, k)
+        return items.cpu().numpy(), best.cpu().numpy()
 
     return listed
+
+
+def hide(scores: torch.Tensor, hidden: sp.csr_matrix | None) -> None:
+    """-inf where `hidden`, sparse [user, item], is not 0."""
+    if hidden is not None:
+        place = (torch.from_numpy(rows).to(scores.device, torch.int64) for rows in hidden.nonzero())
+        scores[tuple(place)] = -torch.inf
+
+
+def best_of(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`top_k` on the device of `scores`, at most as many as there are items: a GPU reads a row faster than a
+    grouping of it would pay."""
+    k = min(k, scores.shape[1])
+    wrong = scores.isnan().nonzero()
+    if len(wrong):
+        raise _NaNError(*wrong[0].tolist())
+    border = scores.topk(k).values.amin(1, keepdim=True) if k else scores
+    above, tied = scores > border, scores == border
+    room = k - above.sum(1, keepdim=True)
+    taken = (above | (tied & (tied.cumsum(1, dtype=torch.int32) <= room))).nonzero()[:, 1].view(len(scores), k)
+    best, order = scores.gather(1, taken).sort(dim=1, descending=True, stable=True)
+    return taken.gather(1, order), best
 
 
 def _joined(parts: Sequence[Lists]) -> Lists:
@@ -183,8 +196,8 @@ def _joined(parts: Sequence[Lists]) -> Lists:
 
 
 def _slabs(n_items: int, k: int) -> int:
-    """How many items a group has: balances n / slabs maxima against k * slabs members of the groups that are looked
-    into, of which the ones cost half of the others."""
+    """How many items a group has: balances n / slabs maxima against the k * slabs members of the groups that are looked
+    into; a maximum costs half of what a member does."""
     return max(math.isqrt(n_items // max(2 * k, 1)), 1)
 
 
@@ -222,8 +235,8 @@ def _best(scores: np.ndarray, k: int, slabs: int) -> Lists:
     if np.isnan(maxima).any():
         raise _NaNError(*np.argwhere(np.isnan(scores))[0].tolist())
     border = np.partition(maxima, -k)[:, -k, None]
-    reaching = maxima >= border
-    crowded = np.count_nonzero(reaching, axis=1) > CROWD * k  # of equal scores; or nearly nothing is allowed
+    reaching = (maxima >= border) & (maxima > -np.inf)
+    crowded = np.count_nonzero(reaching, axis=1) > CROWD * k  # of equal scores
     reaching[crowded] = False
     user, group = np.divmod(np.flatnonzero(reaching), size)
     cells = (user * width + group)[:, None] + np.arange(0, width, size)
@@ -235,7 +248,7 @@ def _best(scores: np.ndarray, k: int, slabs: int) -> Lists:
 
 
 def _sorted(scores: np.ndarray, cells: np.ndarray, k: int) -> Lists:
-    """The k best of some cells int64 [cell] of the table, ascending; a row without any gets zeros."""
+    """The k best of some cells int64 [cell] of the table, ascending; a row with fewer ends in column 0 with -inf."""
     user, column = np.divmod(cells, scores.shape[1])
     counts = np.bincount(user, minlength=len(scores))
     place = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -14,7 +14,7 @@ from catalograph.kg.export import export_snapshot
 from catalograph.kg.log import InteractionLog
 from catalograph.pipeline import evaluation, fitting
 from catalograph.pipeline.evaluation import run_evaluation
-from catalograph.pipeline.workshop import open_workshop, opened
+from catalograph.pipeline.workshop import open_workshop, opened_store
 from catalograph.scoring.ablation import WITHOUT_GNN, graphs, shuffled_tails, verdict
 from catalograph.scoring.evidence import Relation
 from catalograph.scoring.folds import fold_of
@@ -154,7 +154,7 @@ def test_shuffled_tails_are_simple_and_new():
 
 def test_all_relations_of_a_graph_change_together_and_purchases_never(shop):
     workshop = open_workshop(shop, out=shop.parent / "build", device="cpu")
-    with opened(workshop) as store:
+    with opened_store(workshop) as store:
         real = export_snapshot(store)
     made = dict(graphs(real, ["MADE_BY"], seed=0))
     again = dict(graphs(real, [], seed=0))

@@ -20,7 +20,6 @@ RANK = {
     "errors": 0,
     "durable": 1,
     "seeding": 1,
-    "tables": 1,
     "config": 1,
     "loaders": 2,
     "kg": 3,
@@ -32,6 +31,7 @@ RANK = {
     "updating": 7,
     "tuning": 7,
     "service": 7,
+    "printed": 7,
     "cli": 8,
     "__init__": 9,  # the front door names things of every room
 }

@@ -42,12 +42,27 @@ def test_the_list_equals_a_dense_reference_ties_included(users, items, k, seed):
 
 @given(st.integers(1, 3), st.integers(40, 400), st.integers(1, 7), st.integers(0, 2**32 - 1))
 def test_long_rows_go_by_groups_to_the_same_list(users, items, k, seed):
-    """The group path: border ties within and outside the chosen groups, incomplete last slabs."""
+    """Rows with few and with too many groups at the border, incomplete last slabs."""
     random = np.random.default_rng(seed)
     scores = random.integers(-40, 40, (users, items)).astype(np.float32)
     hidden, allowed = random.random((users, items)) < 0.2, random.random(items) < random.choice([0.05, 0.9])
     found, _ = top_k(scores, k, sp.csr_matrix(hidden), allowed)
     np.testing.assert_array_equal(found, reference(scores, k, hidden, allowed))
+
+
+def test_rows_of_every_kind_in_one_block():
+    """Of some there is nothing to list or too little, of others too much ties at the border."""
+    scores = np.random.default_rng(0).standard_normal((5, 1_003)).astype(np.float32)
+    scores[1], scores[2] = 0, -np.inf
+    scores[3], scores[3, [17, 1_002]] = -np.inf, (1, 2)
+    scores[4, ::2] = 9
+    found, best = top_k(scores, 10)
+    expected = reference(scores, 10, np.isneginf(scores), np.ones(1_003, bool))
+    np.testing.assert_array_equal(found, expected)
+    assert best[3].tolist() == [2, 1, *[-np.inf] * 8]
+    scores[4, -1] = np.nan
+    with pytest.raises(CatalographError, match="user row 4 for item row 1002 is NaN"):
+        top_k(scores, 10)
 
 
 # "cpu:0" is what torch calls the CPU when it is to compute as on a GPU: the search's other way, without one.
