@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .scoring.explain import Explanation
     from .scoring.recommender import Recommended, Recommender
 
+TERMS = 12  # that `explain` prints one by one
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Shop = Annotated[Path, typer.Argument(metavar="SHOP.toml", help="The shop's description.")]
@@ -417,8 +418,11 @@ def explain(
         typer.echo(json.dumps({"user": user, **asdict(why), "paths": paths}))
         return
     typer.echo(f"{made.label(why.item)}: {why.score:.4f}")
-    for name, part in sorted(why.terms.items(), key=lambda term: -abs(term[1]))[:12]:
+    parts = sorted(why.terms.items(), key=lambda term: -abs(term[1]))
+    for name, part in parts[:TERMS]:
         typer.echo(f"  {part:+.4f}  {in_both(name)}")
+    if rest := parts[TERMS:]:
+        typer.echo(f"  {sum(part for _, part in rest):+.4f}  {len(rest)} other terms, all of them in --json")
     for reason in why.reasons:
         typer.echo(f"because of {made.label(reason.because)}: {in_both(reason.term)} {reason.score:+.4f}")
     for path in why.paths:

@@ -49,6 +49,8 @@ def compile_where(text: str) -> Condition:
     Raises:
         ConfigError: the text does not parse (now), or names an unknown column or compares unlike things (when called).
     """
+    if not isinstance(text, str):
+        raise ConfigError(f'where is a text such as "price < 5" (got {text!r})')
     parser = _Parser(text)
     condition = parser.either()
     parser.done()

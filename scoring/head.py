@@ -22,6 +22,7 @@ MEMBERS = ("gated", "mlp", "gated", "mlp")  # each from a seed of its own
 DECAY = {"linear": 1e-3, "gated": 1e-3, "mlp": 1e-2}  # AdamW's weight decay
 CONSTANT_RATE, NETWORK_RATE = 0.03, 0.003
 LEAST = 50  # steps of training
+SAME = 1e-6  # of a mean: a smaller spread is rounding
 ROWS = 16  # users whose parts are computed at once: what stays in the caches is faster
 ROWS_THERE = 1_024  # the same where a GPU computes
 
@@ -174,11 +175,17 @@ def fit_head(
 
 def _standardised(net: Linear | Gated, sample: Sample) -> Linear | Gated:
     """The net with the sample's spreads."""
-    net.spread = torch.from_numpy(_moments(sample.values)[1] + 1e-8)
+    net.spread = torch.from_numpy(_divisor(*_moments(sample.values), 1e-8))
     if isinstance(net, Gated):
         mean, spread = _moments(sample.context.features)
-        net.center, net.width = torch.from_numpy(mean), torch.from_numpy(spread + 1e-6)
+        net.center, net.width = torch.from_numpy(mean), torch.from_numpy(_divisor(mean, spread, 1e-6))
     return net
+
+
+def _divisor(mean: np.ndarray, spread: np.ndarray, least: float) -> np.ndarray:
+    """What values are divided by. By infinity where all were equal: nothing was learned of them, so nothing is said
+    of an item that differs, as one sold for the first time may."""
+    return np.where(spread > SAME * np.abs(mean), spread + np.float32(least), np.float32(np.inf))
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

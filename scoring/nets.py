@@ -1,7 +1,8 @@
 """The networks behind the heads. Each gives one part per term, and a score is nothing but their sum.
 
 x: term values float32 [user, item, term] divided by their spread. l = sign(x) log(1 + 4|x|) flattens what is large;
-r = x / the user's peak of the term says how near the item comes to the best of the user's pool. c: context features.
+r = x / the user's peak of the term says how near the item comes to the best of the user's pool, and at most 1: an item
+out of the pool may have what none in it has. c: context features, standardised, at most FAR.
 
     linear   part_k = w_k x_k
     gated    part_k = a_k(c) l_k + b_k(c) r_k
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 START = 0.1  # of every constant weight: terms are made so that more is better
 GATE, HIDDEN, DROPOUT = 16, 64, 0.2
+FAR = 10.0  # spreads from the mean; what nearly all items had in common says no more of one that is without it
 
 
 class Parts(nn.Module):
@@ -85,12 +87,13 @@ class Gated(Parts):
         """The terms' two transforms, [user, item, 2 term]."""
         x = values / self.spread
         logs = torch.sign(x) * torch.log1p(4 * x.abs())
-        ratios = x / (peak / self.spread + 1e-6)[:, None]
+        ratios = (x / (peak / self.spread + 1e-6)[:, None]).clamp(-1, 1)
         return torch.cat([logs, ratios], dim=-1)
 
     def _hidden(self, transformed: Tensor, features: Tensor) -> Tensor:
         """What the body makes of them and the context."""
-        hidden: Tensor = self.body(self._inputs(transformed, (features - self.center) / self.width))
+        context = ((features - self.center) / self.width).clamp(-FAR, FAR)
+        hidden: Tensor = self.body(self._inputs(transformed, context))
         return hidden
 
     def forward(self, values: Tensor, features: Tensor, peak: Tensor) -> Tensor:

@@ -58,6 +58,25 @@ def test_a_term_without_value_has_no_part(kind):
 
 
 @pytest.mark.parametrize("kind", EVERY)
+def test_an_item_unlike_all_the_head_has_seen_gets_a_score_among_the_others(kind):
+    """All items had a price band and next to none a colour; one has no band, and a term that no pool had."""
+    random = np.random.default_rng(0)
+    values, features = random.random((64, 12, 4)), random.random((64, 12, 3))
+    values[..., 2], features[..., 1], features[..., 2] = 0.3, np.log(2), 0
+    features[0, 0, 2] = 1e-3  # nearly none
+    target = np.argmax(values[..., 0], 1)[:, None] == np.arange(12)
+    head = fit_head(kind, sample_of(values, features, target), seed=0)
+    values, features = values.astype(np.float32), features.astype(np.float32)
+    peak = np.abs(values).max(1)
+    peak[:, 3] = 0
+    usual = head.scores(values, Context(features, peak))
+    values[:, 0, 2], features[:, 0, 1], features[:, 0, 2] = 5, 0, np.log(2)
+    unlike = head.scores(values, Context(features, peak))
+    assert np.abs(unlike - usual).max() < np.ptp(usual)
+    np.testing.assert_array_equal(unlike[:, 1:], usual[:, 1:])
+
+
+@pytest.mark.parametrize("kind", EVERY)
 def test_arrays_give_the_head_back(kind):
     head = random_head(kind, 5, 4)
     again = Head.of_arrays(kind, head.arrays())
