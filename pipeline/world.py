@@ -47,7 +47,7 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
     graph_inputs: the digest of what the graph is made from, where a store that holds it already may be left as it is.
 
     Raises:
-        ConfigError: [relations] or `model.off` names what the graph does not have, or the test part is of another shop.
+        ConfigError: [relations] or `model.off` names what the graph does not have or no model reads.
     """
     config = workshop.config
     catalogue, snapshot = stored(workshop, graph_inputs, split=split)

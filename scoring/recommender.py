@@ -77,7 +77,7 @@ class Recommender:
     def load(cls, folder: str | Path, *, device: str = "cpu") -> Recommender:
         """The published bundle of a build folder ("build/online-retail").
 
-        device: where pools are made and ranked, "cpu" or "cuda"; a GPU pays for lists of many users at once.
+        device: where pools are made and ranked, "cpu" or "cuda".
 
         Raises:
             ArtifactError: nothing is published there, or a part of it is missing or torn.
