@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import neo4j
-from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
+from neo4j.exceptions import AuthError, ConfigurationError, DriverError, IncompleteCommit, Neo4jError
 
 from ..errors import ConfigError, QueryError, StoreError
 from .store import without_password
@@ -58,12 +58,12 @@ class Bolt:
     ) -> T:
         """The result of `work` in one READ transaction; tried again when the fault is a passing one."""
         with self.session(neo4j.READ_ACCESS, fetch_size) as session:
-            return session.execute_read(neo4j.unit_of_work(timeout=timeout_s)(work))
+            return _answered(session.execute_read, neo4j.unit_of_work(timeout=timeout_s)(work))
 
     def write(self, work: Callable[[neo4j.ManagedTransaction], T], *, timeout_s: float = 600.0) -> T:
         """The result of `work` in one WRITE transaction; `work` must be safe to run again."""
         with self.session(neo4j.WRITE_ACCESS) as session:
-            return session.execute_write(neo4j.unit_of_work(timeout=timeout_s)(work))
+            return _answered(session.execute_write, neo4j.unit_of_work(timeout=timeout_s)(work))
 
     def state(self) -> str:
         """What the server has committed so far, as an opaque text: equal texts, equal graphs.
@@ -147,6 +147,17 @@ def in_lanes(work: Callable[[S], T], items: Iterable[S], lanes: int) -> list[T]:
         return list(pool.map(work, items))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _answered(execute: Callable[[Callable[[neo4j.ManagedTransaction], T]], T], work: Callable[..., T]) -> T:
+    """The result of `work`, which is safe to run again, also where the connection ends between a commit and its answer.
+
+    The driver tries all other lost connections again, but not this one: it can't know that the work may run twice.
+    """
+    try:
+        return execute(work)
+    except IncompleteCommit:
+        return execute(work)
 
 
 def _checked(url: str) -> tuple[str, str | None]:

@@ -120,9 +120,13 @@ class _Writing:
             self._in_one(partial(write, batch))
 
     def end(self) -> None:
-        """Delete the note, if it is still ours."""
-        text = f"MATCH {NODE} WHERE m.token = $token DELETE m RETURN count(*) AS n"
-        if not self._bolt.write(lambda transaction: ask(transaction, text, token=self._token).single(strict=True)["n"]):
+        """Delete the note, if it is still ours; one that is gone was ours, in an attempt whose answer got lost."""
+
+        def work(transaction: neo4j.ManagedTransaction) -> int:
+            ask(transaction, f"MATCH {NODE} WHERE m.token = $token DELETE m", token=self._token).consume()
+            return int(ask(transaction, f"MATCH {NODE} RETURN count(*) AS n").single(strict=True)["n"])
+
+        if self._bolt.write(work):
             raise self._lost()
 
     def remove_edges(self, key: EdgeKey) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pyarrow as pa
 import pytest
@@ -134,6 +135,62 @@ def test_a_server_that_hangs_is_given_up(own, store):
         own.resume()
     store.rebuild(*NEW)
     assert export_snapshot(store).digest == digest_of(NEW)
+
+
+COMMIT = bytes.fromhex("0002b0120000")  # of Bolt: one chunk of two bytes, a structure without fields, 0x12
+
+
+class Cut:
+    """A way to a server that ends at the given COMMIT, before it arrives or before its answer does."""
+
+    def __init__(self, port, number, arrives):
+        self._port, self._left, self._arrives = port, number, arrives
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"bolt://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def was_made(self):
+        return self._left <= 0
+
+    def close(self):
+        self._listener.close()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, server = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                for ends in ((client, server, True), (server, client, False)):
+                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source, target, asks):
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                self._left -= asks * data.count(COMMIT)
+                if asks and COMMIT in data and self._left == 0:
+                    if self._arrives:
+                        source.shutdown(socket.SHUT_RDWR)  # first: nobody is left to hear the answer
+                        target.sendall(data)
+                        target.recv(1 << 16)  # it is committed
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+@pytest.mark.parametrize("number", [6, 10, 15])
+def test_a_connection_that_ends_at_a_commit_is_only_a_pause(neo4j_server, neo4j_url, monkeypatch, number, arrives):
+    for module in (neo4j_rebuild, neo4j_write):
+        monkeypatch.setattr(module, "ROWS", 50)
+    way = Cut(neo4j_server.port, number, arrives)
+    store = open_store(way.url)
+    store.rebuild(*NEW)
+    assert way.was_made
+    assert export_snapshot(store).digest == digest_of(NEW)
+    store.close()
+    way.close()
 
 
 @pytest.mark.parametrize("scheme", ["bolt", "neo4j", "bolt+s", "neo4j+ssc"])

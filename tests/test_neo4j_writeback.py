@@ -130,6 +130,15 @@ def test_a_newer_publication_ends_an_older_one(store, bolt):
     assert len(held(store)) == 3
 
 
+def test_a_withdrawal_whose_last_answer_got_lost_is_done(store, bolt):
+    writing = neo4j_writeback._Writing(bolt, 1, to_note("", [], []))
+    writing.end()
+    writing.end()  # as the driver does it again
+    older, _ = (neo4j_writeback._Writing(bolt, 1, to_note("", [], [])) for _ in range(2))
+    with pytest.raises(StoreError, match="another publication has begun"):
+        older.end()
+
+
 def test_no_reader_ever_finds_an_empty_list(store, neo4j_url):
     seen, done = [], threading.Event()
 
