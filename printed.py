@@ -7,7 +7,7 @@ from typing import Any
 
 def table_of_events(document: dict[str, Any]) -> str:
     """What `evaluate --online` found, by version, day and place."""
-    lines = [f"{document['shop']}: {document['events']:,} events, {document['unattributed']:,} of nothing shown"]
+    lines = [f"{document['shop']}: events: {document['events']:,}, of nothing shown: {document['unattributed']:,}"]
     heading = f"{'impressions':>12}{'clicks':>9}{'carts':>8}{'bought':>8}{'clicked':>10}{'95 % interval':>20}"
     heading += f"{'bought':>10}{'95 % interval':>20}"
     for title, keys, rows in (

@@ -170,12 +170,12 @@ class Search:
         raw = self.changed(values)
         data = os.path.relpath(self.workshop.config.shop.data, target.resolve().parent)
         raw["shop"] = {**raw["shop"], "data": Path(data).as_posix()}
-        return as_toml(raw, (f"{MARK}, comments are lost; changed: {self.changes(values)}",))
+        return as_toml(raw, (f"{MARK}, comments are lost; changes: {self.changes(values)}",))
 
     def changes(self, values: Mapping[str, Any]) -> str:
         """What is not as before, in words."""
         changed = [knob for knob in self.knobs if values[knob.name] != knob.now]
-        return ", ".join(f"{knob.name} {_short(values[knob.name])}" for knob in changed) or "nothing"
+        return ", ".join(f"{knob.name} {_short(values[knob.name])}" for knob in changed) or "no change"
 
 
 def as_toml(raw: Mapping[str, Any], comments: Sequence[str] = ()) -> str:

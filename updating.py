@@ -42,7 +42,7 @@ def take_in(
 def _taken(workshop: Workshop, batch: Changes, store: str | None, feedback: Span | None = None) -> Updated:
     start = time.perf_counter()
     done = update(workshop.folder, batch, store_url=store, feedback=feedback)
-    told = ", ".join(f"{n:,} {kind}" for kind, n in sorted(done.counts.items())) or "no change"
+    told = ", ".join(f"{kind}: {n:,}" for kind, n in sorted(done.counts.items())) or "no change"
     what = f"version {done.version}: {told}" if done.taken else f"known already, version {done.version} stays"
     workshop.line("update", f"{batch.id}: {what}", start)
     if done.held_out:
@@ -84,7 +84,7 @@ def _fitting(events: list[dict[str, Any]], place: Path, workshop: Workshop) -> l
     for why, fits in rules.items():
         kept = [event for event in events if fits(event)]
         if len(kept) < len(events):
-            workshop.say(f"{'feedback':<9} left out: {len(events) - len(kept):,} {why}")
+            workshop.say(f"{'feedback':<9} left out, {why}: {len(events) - len(kept):,}")
         events = kept
     return events
 

@@ -6,6 +6,7 @@ statement with data gets a connection of its own (docs/decisions/0002-ladybug-pi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,11 +79,18 @@ def ask(
     return _plain(table)
 
 
+MISSING = re.compile(r"Binder exception: Table (\w+) does not exist")
+
+
 def _reason(error: RuntimeError) -> str:
     if "Interrupted" in str(error):
         return "the query took too long and was stopped; narrow it"
     if "buffer pool is full" in str(error):
         return "the query took too much memory and was stopped; narrow it"
+    missing = MISSING.match(str(error))
+    if missing:
+        told = f"the graph has no label or relation {missing[1]}; `catalograph publish` makes those of the model"
+        return f"the query does not run: {told}"
     return f"the query does not run: {one_line(error)}"
 
 

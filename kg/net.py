@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,20 +15,12 @@ from ..config import ShopConfig
 from ..errors import DataError, did_you_mean
 from ..loaders import changes as ch
 from ..loaders.catalogue import HELD_OUT, INTERACTED, EdgeKey
+from .followed import Followed, Nodes, Pair
 from .schema import ARROW_TYPES, ColumnType, Schema
 from .store import Batch
 
-Pair = tuple[str, str]
 Row = dict[str, ch.Value]  # all properties of a node or edge
 MOST_HINTED = 50_000  # ids compared with an unknown one
-
-
-class Nodes(Protocol):
-    """What there was before the batch: a store, or a catalogue's tables."""
-
-    def nodes(self, label: str, columns: Sequence[str] = ()) -> pa.Table:
-        """`id` and the columns asked for."""
-        ...
 
 
 @dataclass
@@ -105,6 +98,7 @@ class _Netting:
         self.net = Net()
         self._config, self._schema, self._before = config, schema, before
         self._item, self._user = config.items.label, config.users.label
+        self._followed = Followed(config, schema, before)
         self._known: dict[str, set[str]] = {}
         self._rows: dict[str, dict[str, Row]] = {}
         self._linked: set[tuple[str, str]] = set()  # (label, id) at an end of an edge or event of this batch
@@ -115,8 +109,8 @@ class _Netting:
 
     @take.register
     def _(self, change: ch.UpsertItem) -> None:
-        keys = {relation: self._keys_of(relation) for relation in change.relations}
-        self._upsert(self._item, change.id, change.properties)
+        keys = {name: self._keys_of(name, where=f"field 'relations.{name}'") for name in change.relations}
+        self._follow(change, *self._upsert(self._item, change.id, change.properties))
         for relation, targets in change.relations.items():
             for key in keys[relation]:
                 self._empty(key, change.id)
@@ -150,9 +144,7 @@ class _Netting:
 
     @take.register
     def _(self, change: ch.Unrelate) -> None:
-        key, source, target = self._edge(change.source, change.relation, change.target, "field 'target'")
-        self.net.edges[key].pop((source, target), None)
-        self.net.cut[key].add((source, target))
+        self._cut(*self._edge(change.source, change.relation, change.target, "field 'target'"))
 
     @take.register
     def _(self, change: ch.Interaction) -> None:
@@ -192,12 +184,37 @@ class _Netting:
         if {(self._user, change.user), (self._item, change.item)} <= self._linked:
             self.net.events = [event for event in self.net.events if (event.user, event.item) != pair]
 
-    def _upsert(self, label: str, id_: str, properties: Mapping[str, Any]) -> None:
+    def _follow(self, change: ch.UpsertItem, before: Row, after: Row) -> None:
+        """[[attributes]] follow the properties they are made from, unless the change names the relation itself."""
+        for key in self._followed.touched(before, after):
+            if key.relation in change.relations:
+                continue
+            old, new = (self._followed.made(key, change.id, row) for row in (before, after))
+            for pair in old.edges[key] - new.edges[key]:
+                self._cut(key, *pair)
+            fresh = {
+                (label, id_)
+                for label, rows in new.nodes.items()
+                for id_, row in rows.items()
+                if self._add(label, id_, f"the {label} it leads to", row)
+            }
+            drawn = {key: new.edges.pop(key, set()) - old.edges[key]}
+            for up, pairs in new.edges.items():  # a category that is new has its place in the tree
+                drawn[up] = {pair for pair in pairs if (up.source, pair[0]) in fresh}
+            for edge, pairs in drawn.items():
+                self._linked |= {
+                    (label, id_) for pair in pairs for label, id_ in zip((edge.source, edge.target), pair, strict=True)
+                }
+                self.net.edges[edge] |= {pair: {} for pair in pairs}
+
+    def _upsert(self, label: str, id_: str, properties: Mapping[str, Any]) -> tuple[Row, Row]:
+        """Its properties before and after."""
         self._check_not_gone(label, id_, "field 'id'")
         kinds = self._schema.nodes[label]
         given = {name: _typed(name, value, kinds, label) for name, value in properties.items()}
         row = self.net.nodes[label].get(id_) or self._present(label).get(id_) or self._fresh(label, id_)
         self.net.nodes[label][id_] = {**row, **given}
+        return row, self.net.nodes[label][id_]
 
     def _fresh(self, label: str, id_: str) -> Row:
         """A new node; where only its id is known, it is called by it."""
@@ -205,11 +222,18 @@ class _Netting:
         named = label not in (self._item, self._user) and self._schema.nodes[label].get("name") == "string"
         return row | {"name": id_} if named else row
 
-    def _add(self, label: str, id_: str, where: str) -> None:
-        """Make a node that is not there yet."""
+    def _add(self, label: str, id_: str, where: str, told: Mapping[str, Any] = MappingProxyType({})) -> bool:
+        """Make a node that is not there yet, of what is told of it; whether it was not there."""
         self._check_not_gone(label, id_, where)
-        if id_ not in self._ids(label) and id_ not in self.net.nodes[label]:
-            self.net.nodes[label][id_] = self._fresh(label, id_)
+        new = id_ not in self._ids(label) and id_ not in self.net.nodes[label]
+        if new:
+            kinds = self._schema.nodes[label]
+            self.net.nodes[label][id_] = self._fresh(label, id_) | {n: v for n, v in told.items() if n in kinds}
+        return new
+
+    def _cut(self, key: EdgeKey, source: str, target: str) -> None:
+        self.net.edges[key].pop((source, target), None)
+        self.net.cut[key].add((source, target))
 
     def _retire(self, label: str, id_: str) -> None:
         if id_ not in self.net.nodes[label] and id_ not in self.net.gone[label]:
@@ -267,18 +291,16 @@ class _Netting:
             raise _ChangeError(f"{where}: {relation} leads to {labels}; write {shown}")
         return keys[0], start.id, target.id if isinstance(target, ch.End) else target
 
-    def _keys_of(self, relation: str, source: str | None = None) -> list[EdgeKey]:
+    def _keys_of(self, relation: str, source: str | None = None, where: str = "field 'relation'") -> list[EdgeKey]:
         label, found = source or self._item, self._schema.relations()
         made = {INTERACTED, HELD_OUT} | ({self._config.baskets.relation} if self._config.baskets else set())
         if relation in made:
-            raise _ChangeError(f"field 'relation': {relation} is made from the interactions; change those")
+            raise _ChangeError(f"{where}: {relation} is made from the interactions; change those")
         keys = [key for key in found.get(relation, ()) if key.source == label]
         if not keys:
             known = [name for name, all_keys in found.items() if any(key.source == label for key in all_keys)]
             hint = did_you_mean(relation, set(known) - made)
-            raise _ChangeError(
-                f"field 'relation': the graph has no {relation!r} of {label}{hint}; a new one needs a rebuild"
-            )
+            raise _ChangeError(f"{where}: the graph has no {relation!r} of {label}{hint}; a new one needs a rebuild")
         return keys
 
     def _other(self, label: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -11,15 +11,23 @@ from ..config import AttributeSection
 from ..errors import DataError
 from .catalogue import SUBCATEGORY_OF, EdgeKey
 
+LOW, HIGH = "low", "high"  # properties of a band's node: float64, null at the open end
 Nodes = dict[str, pl.DataFrame]  # label -> id, name and other properties
 Edges = dict[EdgeKey, pl.DataFrame]  # key -> source, target and properties
 
 
-def attribute(items: pl.DataFrame, column: str, section: AttributeSection, item_label: str) -> tuple[Nodes, Edges]:
-    """Nodes and edges of one [[attributes]] entry; `items` has id and `column`: text, a list of texts, or numbers."""
+def attribute(
+    items: pl.DataFrame, column: str, section: AttributeSection, item_label: str, borders: Iterable[float] | None = None
+) -> tuple[Nodes, Edges]:
+    """Nodes and edges of one [[attributes]] entry; `items` has id and `column`: text, a list of texts, or numbers.
+
+    borders: of the bands, where they are known already; see :func:`borders_of`.
+    """
     values = items.select(pl.col("id").alias("source"), pl.col(column).alias("target")).drop_nulls()
-    values = _values(values, section) if section.bands is None else _bands(values, section)
     key = EdgeKey(item_label, section.relation, section.label)
+    if section.bands is not None:
+        return _bands(values, section, key, borders)
+    values = _values(values, section)
     if section.levels:
         return _paths(values, section.levels, key)
     edges = values.unique().sort("source", "target")
@@ -62,23 +70,40 @@ def _paths(values: pl.DataFrame, separator: str, key: EdgeKey) -> tuple[Nodes, E
     }
 
 
-def _bands(values: pl.DataFrame, section: AttributeSection) -> pl.DataFrame:
-    """Numbers to bands [low, high): quantiles of the items' values, or the borders given."""
+def _bands(
+    values: pl.DataFrame, section: AttributeSection, key: EdgeKey, borders: Iterable[float] | None
+) -> tuple[Nodes, Edges]:
+    """Numbers to bands [low, high), each a node that knows its ends: by the borders given, or by quantiles of the
+    items' values. A band that no item is in is a node, too, for an item may get there."""
     if not values.schema["target"].is_numeric():
         raise DataError(f"attributes.{section.relation}: bands need a number, and the property is no int or float")
     numbers = values["target"].cast(pl.Float64).to_numpy()
-    borders = _quantiles(numbers, section.bands) if isinstance(section.bands, int) else section.bands or ()
-    texts = sorted({f"{border:g}" for border in borders}, key=float)  # six digits, so that a label tells the border
-    which = np.searchsorted([float(border) for border in texts], numbers, side="right")
-    return values.with_columns(pl.Series("target", np.asarray(_band_names(texts), dtype=object)[which], pl.String))
+    if borders is None:
+        borders = _quantiles(numbers, section.bands) if isinstance(section.bands, int) else section.bands or ()
+    ends = sorted({float(f"{border:g}") for border in borders})  # six digits, so that a label tells the border
+    bands = _band_nodes(ends)
+    target = bands["id"].gather(np.searchsorted(ends, numbers, side="right"))
+    return {key.target: bands}, {key: values.with_columns(target=target).unique().sort("source", "target")}
 
 
 def _quantiles(numbers: np.ndarray, count: int) -> list[float]:
     return np.quantile(numbers, np.arange(1, count) / count).tolist() if len(numbers) else []
 
 
-def _band_names(borders: list[str]) -> list[str]:
-    if not borders:
-        return ["any"]
-    between = [f"{low}-{high}" for low, high in pairwise(borders)]
-    return [f"below {borders[0]}", *between, f"{borders[-1]} and up"]
+def _band_nodes(ends: list[float]) -> pl.DataFrame:
+    """id, name, low and high of the bands between these ends, lowest first; the outer two are open."""
+    lows, highs = [None, *ends], [*ends, None]
+    names = [_band_name(low, high) for low, high in zip(lows, highs, strict=True)]
+    kinds = {"id": pl.String, "name": pl.String, LOW: pl.Float64, HIGH: pl.Float64}
+    return pl.DataFrame([names, names, lows, highs], schema=kinds)
+
+
+def _band_name(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "any" if high is None else f"below {high:g}"
+    return f"{low:g} and up" if high is None else f"{low:g}-{high:g}"
+
+
+def borders_of(bands: pl.DataFrame) -> list[float]:
+    """The borders that nodes of bands, with `low` and `high`, were cut at."""
+    return sorted({*bands[LOW].drop_nulls(), *bands[HIGH].drop_nulls()})

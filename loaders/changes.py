@@ -35,6 +35,14 @@ def latest(known: int | None = None) -> int:
     return max(time.time_ns() // 1_000_000, known if known is not None else 0) + AHEAD_MS
 
 
+def _told(moment: int) -> str:
+    """A time in ms since 1970 as people write it, where a calendar has it."""
+    try:
+        return (dt.datetime(1970, 1, 1) + dt.timedelta(milliseconds=moment)).isoformat()
+    except OverflowError:
+        return str(moment)
+
+
 def _id(value: object) -> object:
     """Ids are text; a whole number is the id of its digits, as in tables."""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -245,7 +253,9 @@ class Changes:
         limit = latest(known)
         for change, place in zip(self.changes, self.places, strict=True):
             if isinstance(change, Interaction) and change.at is not None and change.at > limit:
-                raise DataError(f"{place}, field 'at': {change.at} is more than a day in the future; correct the time")
+                raise DataError(
+                    f"{place}, field 'at': {_told(change.at)} is more than a day in the future; correct the time"
+                )
 
     def text(self) -> str:
         """As lines of a file: :func:`read_changes` gives an equal batch back."""

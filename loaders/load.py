@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -99,6 +100,10 @@ def _check_settings(config: ShopConfig) -> None:
     if config.items.title is not None and config.items.title not in ("id", *properties):
         hint = did_you_mean(config.items.title, properties)
         raise ConfigError(f"items.title {config.items.title!r} is no item property{hint}")
+    labels = Counter(section.label for section in config.attributes)
+    for section in config.attributes:
+        if isinstance(section.bands, int) and labels[section.label] > 1:
+            raise ConfigError(f"attributes.{section.relation}: bands cut by quantiles need a label of their own")
     relations = [*(section.relation for section in config.attributes), *(section.relation for section in config.edges)]
     for relation in relations:
         if relation in (INTERACTED, HELD_OUT) or relation.startswith("rev_"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
 from ..config import ShopConfig
+from ..errors import UnknownIdError
 from ..gnn.walks import empty
 from ..kg.log import InteractionLog
 from ..kg.snapshot import IdMap
@@ -59,6 +61,11 @@ class TakenApart:
             for pair in pairs.tolist()
         ]
 
+    @cached_property
+    def known(self) -> frozenset[tuple[str, str, str]]:
+        """Every edge that a path can take."""
+        return frozenset([*self.edges, *self.events])
+
     def score(self, user: str, item: str, without: Triples = ()) -> float:
         """The score of a known pair when these edges are not there."""
         model, log = self._model(frozenset(without))
@@ -91,7 +98,14 @@ def _left(term: Term) -> Term:
 
 
 def fidelity(shop: TakenApart, user: str, item: str, path: Triples, *, draws: int, seed: int = 0) -> Fidelity:
-    """How far a score falls without a path (`Path.triples` of an explanation), and without random edges."""
+    """How far a score falls without a path (`Path.triples` of an explanation), and without random edges.
+
+    Raises:
+        UnknownIdError: an edge of the path is none of those a path can take.
+    """
+    for edge in path:
+        if tuple(edge) not in shop.known:
+            raise UnknownIdError(f"the model has no edge {tuple(edge)}; take the triples of a path from explain")
     random = np.random.default_rng(seed)
     others = [shop.score(user, item, shop.drawn(path, random)) for _ in range(draws)]
     return Fidelity(shop.score(user, item), shop.score(user, item, path), float(np.mean(others)))

@@ -19,11 +19,12 @@ from .evidence import Edges, Relation, relations_from
 from .folded import blended
 from .model import Model
 from .names import MOST_HINTED
-from .pool import Scorable, in_batches
+from .pool import Scorable, chunks, in_batches
 from .profiles import with_more
 
 NewItem = Mapping[str, Any]  # "text": str, "attributes": Attributes
 PARTS = ("text", "attributes")
+SAMPLED = 200  # known items that tell how low scores go behind the pool's end; as many values as a pool has
 Attributes = Mapping[str, Sequence[str]]  # relation -> ids of what it leads to
 
 
@@ -140,7 +141,8 @@ def score_new(model: Model, scorable: Scorable, users: np.ndarray, new: NewItems
 
     The cold blend says where among the known items a new one would stand for a user, and its score is that of the item
     that stands there in the user's list. So among the best ten is about the same share of new items as of known ones: a
-    new item can win, and many do not flood the list. Of known items that tie with it, half are ahead of it.
+    new item can win, and many do not flood the list. Of known items that tie with it, half are ahead of it. Behind the
+    pool's end nothing is listed; there it gets what stands at that place among SAMPLED known items and their scores.
     """
     terms, n_items = cold_terms(model.terms, new), scorable.hidden.shape[1]
 
@@ -150,7 +152,9 @@ def score_new(model: Model, scorable: Scorable, users: np.ndarray, new: NewItems
         return np.stack([_ahead(known, column[:, None]) for column in worth[:, n_items:].T], axis=1)
 
     ahead = np.concatenate(list(in_batches(users, places, size=scorable.batch(4))))
-    return _at_places(model.recommend(scorable, users, min(model.pool_size, n_items))[1], ahead)
+    listed = model.recommend(scorable, users, min(model.pool_size, n_items))[1]
+    far = _at_places(_sampled(model, scorable, users), ahead * (min(SAMPLED, n_items) / n_items))
+    return _within(listed, ahead, far)
 
 
 def _ahead(known: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -158,11 +162,37 @@ def _ahead(known: np.ndarray, new: np.ndarray) -> np.ndarray:
     return np.asarray((known > new).sum(1) + ((known == new).sum(1) + 1) // 2)
 
 
-def _at_places(scores: np.ndarray, ahead: np.ndarray) -> np.ndarray:
-    """The scores of a ranked list [user, size] at places [user, n] from 0 on; beyond its end they fall on evenly."""
-    filled = np.isfinite(scores)
-    last = np.maximum(filled.sum(1)[:, None] - 1, 0)
-    found, place = np.where(filled, scores, 0), np.minimum(ahead, last)
-    step = (found[:, :1] - np.take_along_axis(found, last, 1)) / np.maximum(last, 1)
-    beyond = (ahead - place) * np.where(step > 0, step, 1)
-    return np.asarray(np.take_along_axis(found, place, 1) - beyond, np.float32)
+def _sampled(model: Model, scorable: Scorable, users: np.ndarray) -> np.ndarray:
+    """float32 [user, SAMPLED]: scores of known items drawn at random, the best first, -inf for what is not shown."""
+    n_items = scorable.hidden.shape[1]
+    drawn = np.sort(np.random.default_rng(0).permutation(n_items)[:SAMPLED])
+    peaks = model.peaks(scorable, users)
+
+    def scores(place: np.ndarray) -> np.ndarray:
+        some = users[place]
+        found = model.parts(scorable, some, drawn, peaks[place]).sum(-1)
+        return np.sort(np.where(scorable.forbidden(some)[:, drawn], -np.inf, found))[:, ::-1]
+
+    return np.concatenate([scores(place) for place in chunks(np.arange(len(users)))])
+
+
+def _within(listed: np.ndarray, ahead: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """float32 [user, new]: the scores of the list [user, size] at places int [user, new] from 0 on; behind its end
+    the far ones [user, new], none of them above the list's last."""
+    filled = np.isfinite(listed).sum(1)[:, None]
+    if not listed.shape[1]:
+        return np.asarray(far, np.float32)
+    at = np.take_along_axis(listed, np.clip(ahead, 0, np.maximum(filled - 1, 0)), 1)
+    behind = np.where(filled > 0, np.minimum(far, at), far)
+    return np.asarray(np.where(ahead < filled, at, behind), np.float32)
+
+
+def _at_places(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Sorted scores [user, n] at places float [user, new], read between two where a place lies between them; at the
+    last place behind the end, and 0 where there is none."""
+    filled = np.isfinite(scores).sum(1)[:, None]
+    place = np.clip(places, 0, np.maximum(filled - 1, 0))
+    low = np.floor(place).astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(filled - 1, 0))
+    one, other = (np.take_along_axis(np.where(np.isfinite(scores), scores, 0), at, 1) for at in (low, high))
+    return np.asarray(one + (other - one) * (place - low))

@@ -293,7 +293,7 @@ class Recommender:
         were learned stay as they are, and edges made of baskets are read from the baskets.
 
         Raises:
-            UnknownIdError: nobody knows the user or the item. ConfigError: draws is below 1.
+            UnknownIdError: nobody knows the user, the item or an edge of the path. ConfigError: draws is below 1.
         """
         if draws < 1:
             raise ConfigError(f"draws is {draws}; at least 1 is needed to compare with")

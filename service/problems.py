@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import CatalographError, ConfigError, DataError, UnknownIdError
+from ..errors import CatalographError, ConfigError, DataError, UnknownIdError, did_you_mean
 from . import telemetry, wire
 from .gather import BusyError
 
@@ -41,9 +41,19 @@ def _problem(status: int, detail: str) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = _first_complaint(error.errors())
+    found = error.errors()
+    first = _first_complaint(found)
     place = ".".join(str(part) for part in first["loc"])[:200]
-    return _problem(422, f"{place}: {first['msg'].removeprefix('Value error, ')}")
+    return _problem(422, f"{place}: {first['msg'].removeprefix('Value error, ')}{_meant(first, found)}")
+
+
+def _meant(first: dict[str, Any], found: Sequence[dict[str, Any]]) -> str:
+    """A hint for a field that is not there, among those of all bodies the question could have been."""
+    if first["type"] != "extra_forbidden" or len(first["loc"]) > 3:  # deeper ones are fields of other tables
+        return ""
+    bodies = [getattr(wire, str(part), None) for complaint in found for part in complaint["loc"][1:2]]
+    fields = {name for body in bodies if body is not None for name in body.model_fields}
+    return did_you_mean(str(first["loc"][-1]), fields) if fields else ""
 
 
 def _first_complaint(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

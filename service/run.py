@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
+LOG = logging.getLogger(__name__)
+
 
 def serve(
     folder: Path,
@@ -67,6 +69,8 @@ def serve(
         timeout_worker_healthcheck=30,  # s; a worker that starts on a busy machine is not dead after uvicorn's 5
     )
     with _listening(host, port) as listening:
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        LOG.info("listening", extra={"told": {"url": url}})
         _run(config, listening)
 
 

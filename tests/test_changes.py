@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalograph import Changes
-from catalograph.config import ShopConfig, SplitSection
+from catalograph.config import ShopConfig, SplitSection, load_config
 from catalograph.errors import DataError
 from catalograph.kg.net import net_of
 from catalograph.kg.replay import Tables, replayed
 from catalograph.kg.schema import Schema
 from catalograph.loaders.catalogue import Catalogue, EdgeKey
 from catalograph.loaders.changes import read_changes
-from catalograph.loaders.load import interaction_edges
+from catalograph.loaders.load import interaction_edges, load_catalogue
 
 STARTED = '{"batch": "1"}\n'
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -163,6 +163,83 @@ def test_an_edge_that_leaves_its_item_may_be_told_from_the_other_end():
     assert rows(found.edges[BY]) == [("a", "x", True), ("b", "x", False)]
 
 
+MADE = """
+[shop]
+name = "made"
+[items]
+properties = { price = "float", tags = "string", kind = "string", gone = "string" }
+[[attributes]]
+column = "price"
+relation = "COSTS"
+label = "Band"
+bands = [1, 5, 12]
+[[attributes]]
+column = "tags"
+relation = "TAGGED"
+label = "Tag"
+separator = ","
+missing = ["none"]
+[[attributes]]
+column = "kind"
+relation = "OF_KIND"
+label = "Kind"
+levels = " > "
+"""
+TAGS, KINDS = (
+    st.sampled_from(["red", "blue, red", "none", "", "tall"]),
+    st.sampled_from(["A > B", "A", "A > C > D", ""]),
+)
+PRICES = st.sampled_from(["", "0.5", "1", "4.999", "5", "1000"])
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """A folder for a shop's files, and a function that reads the catalogue out of these rows."""
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "shop.toml").write_text(MADE.replace("[items]", '[items]\nfile = "items.csv"\nid = "id"'))
+    config = load_config(folder / "shop.toml")
+
+    def read(*rows):
+        (folder / "items.csv").write_text("\n".join(["id,price,tags,kind,gone", *map('%s,%s,"%s",%s,'.__mod__, rows)]))
+        return load_catalogue(config)
+
+    return config, read
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(PRICES, TAGS, KINDS, PRICES, TAGS, KINDS)
+def test_attributes_follow_the_properties_they_are_made_from(shelf, price, tags, kind, new_price, new_tags, new_kind):
+    config, read = shelf
+    other = ("b", "3", "tall", "A > B")
+    before, expected = read(("a", price, tags, kind), other), read(("a", new_price, new_tags, new_kind), other)
+    values = {"price": float(new_price) if new_price else None, "tags": new_tags or None, "kind": new_kind or None}
+    change = {"op": "upsert_item", "id": "a", "properties": values}
+    twice = {"op": "upsert_item", "id": "a", "properties": {"gone": "x", "price": 3}}
+    found = replayed(before, [Changes.of("0", [twice]), Changes.of("1", [change])], config)
+    for key in (EdgeKey("Item", "COSTS", "Band"), EdgeKey("Item", "TAGGED", "Tag"), EdgeKey("Item", "OF_KIND", "Kind")):
+        assert rows(found.edges[key]) == rows(expected.edges[key])
+    assert {row["id"]: row["name"] for row in expected.nodes["Kind"].to_pylist()}.items() <= {
+        row["id"]: row["name"] for row in found.nodes["Kind"].to_pylist()
+    }.items()
+    tree = EdgeKey("Kind", "SUBCATEGORY_OF", "Kind")
+    assert set(rows(expected.edges[tree])) <= set(rows(found.edges[tree]))
+    assert found.nodes["Band"] == before.nodes["Band"]
+
+
+def test_quantiles_stay_where_they_were_cut_and_a_relation_that_is_named_stays_as_it_is_told(shelf):
+    config, read = shelf
+    read(("a", "1", "", ""), ("b", "3", "", ""), ("c", "9", "", ""))
+    config = config.model_copy(update={"attributes": (config.attributes[0].model_copy(update={"bands": 2}),)})
+    before = load_catalogue(config)
+    cut = [row["high"] for row in before.nodes["Band"].to_pylist() if row["high"] is not None]
+    change = {"op": "upsert_item", "id": "new", "properties": {"price": cut[0]}}
+    (edges,) = replayed(before, [Changes.of("1", [change])], config).edges.values()
+    assert ("new", f"{cut[0]:g} and up") in rows(edges)
+    named = change | {"relations": {"COSTS": [f"below {cut[0]:g}"]}}
+    (edges,) = replayed(before, [Changes.of("1", [named])], config).edges.values()
+    assert [band for item, band in rows(edges) if item == "new"] == [f"below {cut[0]:g}"]
+
+
 def test_interactions_come_in_time_order_and_the_same_one_counts_once():
     event = {"op": "interaction", "user": "u", "item": "b", "at": 1_500}
     found = after(event, event, event | {"item": "a", "at": 1_000}, event | {"user": "v", "at": "1970-01-01T00:00:03Z"})
@@ -223,7 +300,7 @@ def test_edges_of_interactions_are_made_once_however_many_batches_there_are(monk
         ([{"op": "upsert_item", "id": "a", "properties": {"price": 10**400}}], "is no float64; write a number"),
         (
             [{"op": "upsert_item", "id": "a", "relations": {"BYE": ["x"]}}],
-            "the graph has no 'BYE' of Item, did you mean 'BY'",
+            "field 'relations.BYE': the graph has no 'BYE' of Item, did you mean 'BY'",
         ),
         (
             [{"op": "upsert_item", "id": "a", "relations": {"BY": ["x"]}}],

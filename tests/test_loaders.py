@@ -197,6 +197,17 @@ def test_bands_hold_their_lower_border(tmp_path, bands, expected):
     assert ends(found, "Item", "HAS", "X") == expected
 
 
+def test_bands_know_their_ends_and_stand_in_the_graph_without_items(tmp_path):
+    found = load(tmp_path, ATTRIBUTE + "bands = [-5, 2.1, 7]\n", items_csv="item_id,x\na,1\nb,\nc,2.1\n")
+    bands = {row.pop("id"): row for row in found.nodes["X"].to_pylist()}
+    assert bands == {
+        "below -5": {"name": "below -5", "low": None, "high": -5},
+        "-5-2.1": {"name": "-5-2.1", "low": -5, "high": 2.1},
+        "2.1-7": {"name": "2.1-7", "low": 2.1, "high": 7},
+        "7 and up": {"name": "7 and up", "low": 7, "high": None},
+    }
+
+
 def test_items_come_from_the_log_where_no_file_tells_them(tmp_path):
     (tmp_path / "log.csv").write_text(LOG)
     (tmp_path / "shop.toml").write_text('[shop]\nname = "tiny"\n[interactions]\nfile = "log.csv"\n')

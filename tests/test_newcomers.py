@@ -12,7 +12,7 @@ from catalograph.gnn.walks import informative, reached, shared_context
 from catalograph.scoring import factors
 from catalograph.scoring.cold import NewItems, cold_terms
 from catalograph.scoring.evidence import Relation
-from catalograph.scoring.newcomers import Vocabulary, _ahead, _at_places
+from catalograph.scoring.newcomers import Vocabulary, _ahead, _at_places, _within
 from catalograph.scoring.profiles import with_more
 from catalograph.scoring.terms import ItemItem, LowRank, Prior
 
@@ -124,12 +124,27 @@ def test_a_shop_that_tells_nothing_of_its_items_says_so(shop):
         bare.score_new([{}], users=["u01"])
 
 
-def test_places_in_a_list_are_scores_that_fall_on_beyond_it():
-    scores = np.array([[9.0, 6.0, 3.0], [5.0, -np.inf, -np.inf], [-np.inf] * 3], np.float32)
-    found = _at_places(scores, np.array([[0, 2, 4], [0, 1, 9], [0, 1, 2]]))
-    np.testing.assert_allclose(found[0], [9, 3, 3 - 2 * 3])
-    assert (np.diff(found) < 0).all()
-    assert np.isfinite(found).all()
+def test_behind_the_list_a_new_item_gets_what_known_ones_have_there():
+    listed = np.array([[9.0, 6.0, 3.0], [5.0, -np.inf, -np.inf], [-np.inf] * 3], np.float32)
+    far = np.array([[4.0, 4.0, -2.0], [0.0, 0.0, -1.0], [0.5, 0.5, 0.5]])
+    found = _within(listed, np.array([[0, 2, 4], [0, 1, 9], [0, 1, 2]]), far)
+    np.testing.assert_allclose(found, [[9, 3, -2], [5, 0, -1], [0.5, 0.5, 0.5]])
+    assert _within(listed, np.array([[3], [1], [0]]), far[:, :1])[0, 0] == 3  # not above what is ahead of it
+
+
+def test_places_among_known_scores_lie_between_them():
+    scores = np.array([[8.0, 4.0, -np.inf], [-np.inf] * 3])
+    np.testing.assert_allclose(_at_places(scores, np.array([[0, 0.25, 7], [0, 1, 2]])), [[8, 7, 4], [0, 0, 0]])
+
+
+def test_no_new_item_is_worse_than_every_known_one(shop):
+    """The pool holds 20 of 40 items; a kind that nobody of these users loves lies far behind it."""
+    users = [f"u{n:02}" for n in range(40)]
+    scores = shop.score_new([*map(new, KINDS), {}], users=users)
+    known = shop.score(users, [f"i{n:02}" for n in range(40)])
+    assert (scores >= known.min(1)[:, None] - 1e-4).all()
+    last = np.array([row[-1].score for row in shop.recommend(users, k=20)])
+    assert (scores < last[:, None]).mean() > 0.3  # or nothing here would be told of what lies behind it
 
 
 def test_of_known_items_that_tie_half_are_ahead():

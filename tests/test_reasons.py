@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shops import SHOP, make_shop
 
 from catalograph import Recommender
-from catalograph.errors import GraphError
+from catalograph.errors import GraphError, UnknownIdError
 from catalograph.kg.log import InteractionLog
 from catalograph.kg.paths import Node, Triple, path_query
 from catalograph.kg.stores import open_store
@@ -231,6 +231,11 @@ def test_a_score_falls_further_without_its_path_than_without_random_edges(shop):
         random.append(abs(found.score - found.without_random))
     assert min(falls) > 0
     assert np.mean(falls) > 5 * np.mean(random)
+
+
+def test_fidelity_refuses_an_edge_that_is_not_there(shop):
+    with pytest.raises(UnknownIdError, match=r"no edge \('i03', 'IN_CATEGORY', 'Shop > Nothing'\); take the triples"):
+        shop.fidelity("u07", "i03", [("i03", "IN_CATEGORY", "Shop > Nothing")], draws=1)
 
 
 def with_weights(model, weight):

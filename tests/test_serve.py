@@ -187,6 +187,7 @@ FAR = {"id": "1", "user": "u", "item": "i", "kind": "click", "at": "9999-01-01T0
         ("/recommend", {"users": ["u01"] * 101}, 422, "at most 100"),
         ("/recommend", {"users": []}, 422, "at least 1"),
         ("/recommend", {"users": ["u01"], "history": ["i01"]}, 422, "not permitted"),
+        ("/recommend", {"user": ["u01"]}, 422, "not permitted, did you mean 'users'"),
         ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORI": 1}}, 422, "did you mean 'IN_CATEGORY'"),
         ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORY": 0}}, 422, "greater than or equal to 1"),
         ("/recommend", {"users": ["u01"], "diversify": 1.5}, 422, "less than or equal to 1"),
