@@ -68,7 +68,7 @@ class Followed:
         made = Made()
         for section in self._sections[key]:
             name = section.column
-            kinds = {"id": pl.String, name: POLARS[self._kinds[name]]}
+            kinds: dict[str, type[pl.DataType]] = {"id": pl.String, name: POLARS[self._kinds[name]]}
             item = pl.DataFrame({"id": [id_], name: [row.get(name)]}, schema=kinds)
             nodes, edges = attribute(item, name, section, self._item, self._borders_of(section))
             for label, table in nodes.items():
