@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -687,7 +686,6 @@ def _caps(texts: list[str] | None) -> dict[str, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 2 the caller can fix it (one line on stderr)."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    warnings.filterwarnings("ignore", "Sparse (CSR|invariant)|`torch.jit")  # torch's notes to us, not to the user
     command = arguments[0]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="catalograph", standalone_mode=False)

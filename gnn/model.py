@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,9 @@ from ..errors import ConfigError
 from ..kg.snapshot import REVERSE
 from ..loaders.catalogue import HELD_OUT, INTERACTED
 from .walks import LARGEST, SMALLEST
+
+# torch's notes to PyG's authors, where their EdgeIndex is first multiplied
+warnings.filterwarnings("ignore", "Sparse (CSR|invariant)", UserWarning, "torch_geometric")
 
 START_GATE = -1.0  # exp of it is a relation's first weight
 Key = tuple[str, str, str]

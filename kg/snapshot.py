@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch_geometric.data import HeteroData
 
 from ..errors import UnknownIdError
 from ..loaders.catalogue import EdgeKey
 from .schema import REVERSE
+
+with warnings.catch_warnings():  # torch's note to PyG's authors
+    warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+    from torch_geometric.data import HeteroData
 
 __all__ = ["REVERSE", "IdMap", "Snapshot"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -15,6 +16,7 @@ from .evidence import Evidence, Histories
 from .profiles import USER
 from .terms import LowRank
 
+warnings.filterwarnings("ignore", "Sparse CSR", UserWarning, __name__)  # torch says once a process that it is a beta
 DIM, RATE, TEMPERATURE = 64, 0.01, 0.15
 STEPS, SMALLEST = 32, 512  # steps of an epoch, unless a batch would be smaller: each step walks the whole graph
 NEGATIVES = 1_024  # items drawn for a step, and shared by its pairs

@@ -6,13 +6,14 @@ and leaves the interpreter lock alone meanwhile. Both add in the same order.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 
 FAST = torch.backends.mkl.is_available()
-
-
+warnings.filterwarnings("ignore", "Sparse CSR", UserWarning, __name__)  # torch says once a process that it is a beta
 Operand = sp.csr_matrix | torch.Tensor
 
 

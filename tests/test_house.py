@@ -35,6 +35,11 @@ RANK = {
     "cli": 8,
     "__init__": 9,  # the front door names things of every room
 }
+SPARSE = """
+import scipy.sparse as sp
+from catalograph.scoring.product import as_sparse
+as_sparse(sp.identity(3, "float32", "csr"))
+"""
 HEAVY = {"torch", "transformers", "torch_geometric", "neo4j", "fastapi"}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES = PYPROJECT["tool"]["setuptools"]["packages"]
@@ -148,6 +153,12 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "rebuild" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded: [] code: 0"
+
+
+@pytest.mark.parametrize("text", ["from catalograph import Recommender, open_store", SPARSE])
+def test_python_callers_are_not_told_what_libraries_tell_each_other(text):
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_exported_names_resolve():
