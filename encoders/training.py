@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,23 @@ def train(
         trainer.add_callback(bar if bar.bar.console.is_terminal else _Lines())
     found = sorted(folder.glob("checkpoint-*"), key=_step)
     try:
-        trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
+        with _without_bars():
+            trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     finally:
         bar.stop()
     return _measured(trainer.state.log_history)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No bars of datasets, which shows one where it hashes texts for a sampler."""
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _measured(history: Sequence[Mapping[str, float]]) -> list[float]:
