@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from typing import Any
 
@@ -10,17 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric import EdgeIndex
-from torch_geometric.data import HeteroData
-from torch_geometric.utils import coalesce, degree, scatter
 
 from ..errors import ConfigError
 from ..kg.snapshot import REVERSE
 from ..loaders.catalogue import HELD_OUT, INTERACTED
+from ..pyg import EdgeIndex, HeteroData, coalesce, degree, scatter
 from .walks import LARGEST, SMALLEST
-
-# torch's notes to PyG's authors, where their EdgeIndex is first multiplied
-warnings.filterwarnings("ignore", "Sparse (CSR|invariant)", UserWarning, "torch_geometric")
 
 START_GATE = -1.0  # exp of it is a relation's first weight
 Key = tuple[str, str, str]

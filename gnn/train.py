@@ -10,11 +10,11 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from ..config import GnnSection
 from ..errors import CatalographError, ConfigError
 from ..kg.log import InteractionLog
+from ..pyg import HeteroData
 from ..seeding import seeded
 from . import processes
 from .embed import RelationVectors, Weights

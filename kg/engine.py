@@ -80,6 +80,7 @@ def ask(
 
 
 MISSING = re.compile(r"Binder exception: Table (\w+) does not exist")
+UNKNOWN = "the graph has no label or relation "
 
 
 def _reason(error: RuntimeError) -> str:
@@ -89,8 +90,7 @@ def _reason(error: RuntimeError) -> str:
         return "the query took too much memory and was stopped; narrow it"
     missing = MISSING.match(str(error))
     if missing:
-        told = f"the graph has no label or relation {missing[1]}; `catalograph publish` makes those of the model"
-        return f"the query does not run: {told}"
+        return f"the query does not run: {UNKNOWN}{missing[1]}"
     return f"the query does not run: {one_line(error)}"
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch_geometric.data import HeteroData
 
 from ..errors import StoreError
 from ..loaders.catalogue import HELD_OUT
+from ..pyg import HeteroData
 from .snapshot import REVERSE, IdMap, Snapshot
 from .store import GraphStore, numpy_of
 

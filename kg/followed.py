@@ -41,7 +41,8 @@ class Made:
 
 
 class Followed:
-    """The relations that are made from properties of items in the graph.
+    """The relations that are made from properties of items in the graph, and from nothing else: what a column of the
+    item table gives that is no property, or a table of [[edges]], cannot be made again here.
 
     Bands cut by quantiles are those of the last rebuild: their nodes tell the borders.
     """
@@ -49,13 +50,19 @@ class Followed:
     def __init__(self, config: ShopConfig, schema: Schema, before: Nodes) -> None:
         self._item, self._before = config.items.label, before
         self._kinds = schema.nodes[self._item]
-        self._sections: dict[EdgeKey, list[AttributeSection]] = defaultdict(list)
         self._borders: dict[str, list[float]] = {}
+        self._sections: dict[EdgeKey, list[AttributeSection]] = defaultdict(list)
         for section in config.attributes:
-            key = EdgeKey(self._item, section.relation, section.label)
-            tells = not isinstance(section.bands, int) or schema.nodes.get(section.label, {}).get(LOW) == "float64"
-            if section.column in self._kinds and key in schema.edges and tells:
-                self._sections[key].append(section)
+            self._sections[EdgeKey(self._item, section.relation, section.label)].append(section)
+        told = {EdgeKey(self._item, section.relation, section.target_label) for section in config.edges}
+        for key, sections in list(self._sections.items()):
+            if key in told or key not in schema.edges or not all(self._is_told(s, schema) for s in sections):
+                del self._sections[key]
+
+    def _is_told(self, section: AttributeSection, schema: Schema) -> bool:
+        """Whether the graph has all that a section is made from; before bands knew their ends it had not."""
+        cut = not isinstance(section.bands, int) or schema.nodes[section.label].get(LOW) == "float64"
+        return section.column in self._kinds and cut
 
     def touched(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[EdgeKey]:
         """The relations whose properties differ between two rows of an item."""
@@ -71,10 +78,11 @@ class Followed:
             kinds: dict[str, type[pl.DataType]] = {"id": pl.String, name: POLARS[self._kinds[name]]}
             item = pl.DataFrame({"id": [id_], name: [row.get(name)]}, schema=kinds)
             nodes, edges = attribute(item, name, section, self._item, self._borders_of(section))
-            for label, table in nodes.items():
-                made.nodes[label].update((node.pop("id"), node) for node in table.to_dicts())
             for edge, table in edges.items():
                 made.edges[edge].update(table.select("source", "target").iter_rows())
+            ends = {id_ for pairs in made.edges.values() for pair in pairs for id_ in pair}
+            for label, table in nodes.items():  # among them the bands that it is not in
+                made.nodes[label].update((node.pop("id"), node) for node in table.to_dicts() if node["id"] in ends)
         return made
 
     def _borders_of(self, section: AttributeSection) -> list[float] | None:

@@ -18,17 +18,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..durable import locked, move_in
-from ..errors import QueryError, StoreError, UnknownIdError
+from ..errors import QueryError, StoreError, UnknownIdError, did_you_mean
 from ..loaders.catalogue import EdgeKey
 from . import ladybug_writeback as writeback
 from . import worker
 from .checks import check_batch, check_graph
-from .engine import execute, opened
+from .engine import UNKNOWN, execute, opened
 from .ladybug_load import copy, count, count_edges, create, holds_batch, merge, pattern, read_schema
 from .readonly import check
 from .schema import Schema, quoted
 from .store import Batch, Counts, EdgeArrays, Parameters, numpy_of
-from .writeback import TABLE, Publication, Published, check_publication, renewed, within_graph
+from .writeback import (
+    RECOMMENDED,
+    SIMILAR_TO,
+    TABLE,
+    Publication,
+    Published,
+    check_publication,
+    renewed,
+    within_graph,
+)
 
 
 class LadybugStore:
@@ -163,9 +172,18 @@ class LadybugStore:
         self, text: str, parameters: Parameters, *, timeout_s: float = 30.0, max_rows: int = 10_000
     ) -> pa.Table:
         """Typed text, behind the gate, in a process that can be killed."""
-        self.schema()  # a missing or broken file is told apart from a bad query
+        schema = self.schema()  # a missing or broken file is told apart from a bad query
         checked = check(text, parameters, distinct_last=True)
-        return worker.ask(f"ladybug:{self._path}", checked, parameters, timeout_s=timeout_s, max_rows=max_rows)
+        try:
+            return worker.ask(f"ladybug:{self._path}", checked, parameters, timeout_s=timeout_s, max_rows=max_rows)
+        except QueryError as e:
+            _, unknown, name = str(e).partition(UNKNOWN)
+            if not unknown:
+                raise
+            published = name in (RECOMMENDED, SIMILAR_TO)
+            known = [*schema.nodes, *schema.relations()]
+            hint = "; `catalograph publish` makes it" if published else did_you_mean(name, known)
+            raise QueryError(f"{e}{hint}") from None
 
     def publish(self, publication: Publication) -> Published:
         """See :class:`~catalograph.kg.store.GraphStore`; lists only, for the engine has no vector index."""

@@ -15,7 +15,7 @@ from ..config import ShopConfig
 from ..errors import DataError, did_you_mean
 from ..loaders import changes as ch
 from ..loaders.catalogue import HELD_OUT, INTERACTED, EdgeKey
-from .followed import Followed, Nodes, Pair
+from .followed import Followed, Made, Nodes, Pair
 from .schema import ARROW_TYPES, ColumnType, Schema
 from .store import Batch
 
@@ -144,7 +144,9 @@ class _Netting:
 
     @take.register
     def _(self, change: ch.Unrelate) -> None:
-        self._cut(*self._edge(change.source, change.relation, change.target, "field 'target'"))
+        key, source, target = self._edge(change.source, change.relation, change.target, "field 'target'")
+        self.net.edges[key].pop((source, target), None)
+        self.net.cut[key].add((source, target))
 
     @take.register
     def _(self, change: ch.Interaction) -> None:
@@ -187,25 +189,24 @@ class _Netting:
     def _follow(self, change: ch.UpsertItem, before: Row, after: Row) -> None:
         """[[attributes]] follow the properties they are made from, unless the change names the relation itself."""
         for key in self._followed.touched(before, after):
-            if key.relation in change.relations:
-                continue
             old, new = (self._followed.made(key, change.id, row) for row in (before, after))
-            for pair in old.edges[key] - new.edges[key]:
-                self._cut(key, *pair)
-            fresh = {
-                (label, id_)
-                for label, rows in new.nodes.items()
-                for id_, row in rows.items()
-                if self._add(label, id_, f"the {label} it leads to", row)
-            }
-            drawn = {key: new.edges.pop(key, set()) - old.edges[key]}
-            for up, pairs in new.edges.items():  # a category that is new has its place in the tree
-                drawn[up] = {pair for pair in pairs if (up.source, pair[0]) in fresh}
-            for edge, pairs in drawn.items():
-                self._linked |= {
-                    (label, id_) for pair in pairs for label, id_ in zip((edge.source, edge.target), pair, strict=True)
-                }
-                self.net.edges[edge] |= {pair: {} for pair in pairs}
+            if key.relation not in change.relations and old.edges[key] != new.edges[key]:
+                self._empty(key, change.id)
+                self._arrive(new, key)
+
+    def _arrive(self, made: Made, key: EdgeKey) -> None:
+        """Draw what a row leads to, and of the categories above it those that are new."""
+        fresh = {
+            (label, id_)
+            for label, rows in made.nodes.items()
+            for id_, row in rows.items()
+            if self._add(label, id_, f"field 'properties', which lead to it by {key.relation}", row)
+        }
+        for edge, pairs in made.edges.items():
+            for pair in pairs:
+                if edge == key or (edge.source, pair[0]) in fresh:
+                    self._linked |= {(edge.source, pair[0]), (edge.target, pair[1])}
+                    self.net.edges[edge][pair] = {}
 
     def _upsert(self, label: str, id_: str, properties: Mapping[str, Any]) -> tuple[Row, Row]:
         """Its properties before and after."""
@@ -230,10 +231,6 @@ class _Netting:
             kinds = self._schema.nodes[label]
             self.net.nodes[label][id_] = self._fresh(label, id_) | {n: v for n, v in told.items() if n in kinds}
         return new
-
-    def _cut(self, key: EdgeKey, source: str, target: str) -> None:
-        self.net.edges[key].pop((source, target), None)
-        self.net.cut[key].add((source, target))
 
     def _retire(self, label: str, id_: str) -> None:
         if id_ not in self.net.nodes[label] and id_ not in self.net.gone[label]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,11 +11,8 @@ import torch
 
 from ..errors import UnknownIdError
 from ..loaders.catalogue import EdgeKey
+from ..pyg import HeteroData
 from .schema import REVERSE
-
-with warnings.catch_warnings():  # torch's note to PyG's authors
-    warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
-    from torch_geometric.data import HeteroData
 
 __all__ = ["REVERSE", "IdMap", "Snapshot"]
 

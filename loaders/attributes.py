@@ -80,14 +80,16 @@ def _bands(
     numbers = values["target"].cast(pl.Float64).to_numpy()
     if borders is None:
         borders = _quantiles(numbers, section.bands) if isinstance(section.bands, int) else section.bands or ()
-    ends = sorted({float(f"{border:g}") for border in borders})  # six digits, so that a label tells the border
+    ends = sorted(set(map(float, borders)))
     bands = _band_nodes(ends)
     target = bands["id"].gather(np.searchsorted(ends, numbers, side="right"))
     return {key.target: bands}, {key: values.with_columns(target=target).unique().sort("source", "target")}
 
 
 def _quantiles(numbers: np.ndarray, count: int) -> list[float]:
-    return np.quantile(numbers, np.arange(1, count) / count).tolist() if len(numbers) else []
+    """In six digits, for people to read."""
+    found = np.quantile(numbers, np.arange(1, count) / count) if len(numbers) else ()
+    return [float(f"{border:g}") for border in found]
 
 
 def _band_nodes(ends: list[float]) -> pl.DataFrame:
@@ -100,8 +102,14 @@ def _band_nodes(ends: list[float]) -> pl.DataFrame:
 
 def _band_name(low: float | None, high: float | None) -> str:
     if low is None:
-        return "any" if high is None else f"below {high:g}"
-    return f"{low:g} and up" if high is None else f"{low:g}-{high:g}"
+        return "any" if high is None else f"below {_number(high)}"
+    return f"{_number(low)} and up" if high is None else f"{_number(low)}-{_number(high)}"
+
+
+def _number(border: float) -> str:
+    """The shortest text that tells a border."""
+    short = f"{border:g}"
+    return short if float(short) == border else f"{border:.15g}"
 
 
 def borders_of(bands: pl.DataFrame) -> list[float]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch_geometric.data import HeteroData
 
 from ..kg.snapshot import REVERSE, Snapshot
 from ..loaders.catalogue import HELD_OUT, INTERACTED, EdgeKey
+from ..pyg import HeteroData
 from .evaluate import Evaluation
 from .metrics import bootstrap_interval
 

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch_geometric.data import HeteroData
 
 from ..config import RelationSection
 from ..kg.snapshot import REVERSE, IdMap, Snapshot
 from ..loaders.catalogue import EdgeKey
+from ..pyg import HeteroData
 
 Kinds = tuple[tuple[str, str], ...]  # (relation, label of what it leads to)
 NO_EDGES = pa.table(

@@ -35,10 +35,12 @@ def parts_of(items: Sequence[NewItem]) -> tuple[list[Attributes], list[str]]:
         ConfigError: something else is said of one.
     """
     for item in items:
+        if not isinstance(item, Mapping):
+            raise ConfigError(f"a new item is a dictionary of text and attributes, not {str(item)[:80]!r}")
         for part in item.keys() - set(PARTS):
             raise ConfigError(f"a new item has no {part!r}{did_you_mean(str(part), PARTS)}")
         lists = item.get("attributes", {})
-        plain = isinstance(lists, Mapping) and not any(isinstance(ids, str) for ids in lists.values())
+        plain = isinstance(lists, Mapping) and all(isinstance(ids, list | tuple) for ids in lists.values())
         if not plain or not isinstance(item.get("text", ""), str):
             raise ConfigError("a new item's text is a string, and attributes are relation -> ids, a list of them")
     return [item.get("attributes", {}) for item in items], [item.get("text", "") for item in items]

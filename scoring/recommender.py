@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 RECENT_DAYS = 28.0  # of what is popular lately
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,18 @@ class Recommended:
     item: str
     score: float
     terms: dict[str, float]
+
+
+def at_once(method: Callable[Concatenate[Recommender, P], T]) -> Callable[Concatenate[Recommender, P], T]:
+    """A call sees one version from its beginning to its end, whatever update comes in another thread meanwhile."""
+
+    @wraps(method)
+    def call(self: Recommender, /, *arguments: P.args, **named: P.kwargs) -> T:
+        held = object.__new__(type(self))
+        held.__dict__ = self.__dict__  # the same one, with what is cached in it; an update gives `self` another
+        return method(held, *arguments, **named)
+
+    return call
 
 
 class Recommender:
@@ -104,9 +118,10 @@ class Recommender:
         done = update(self._home, changes, store_url=store)
         new = Recommender.load(self._home, device=self.model.device)
         new.adopt(self)
-        self.__dict__ = new.__dict__  # at once: a call under way keeps what it began with
+        self.__dict__ = new.__dict__  # a call under way keeps what it began with
         return done
 
+    @at_once
     def recommend(
         self,
         users: Sequence[str],
@@ -135,6 +150,7 @@ class Recommender:
         rows = self._rows(self._users, users)
         return self._lists(self._scorable, rows, self._wish(k, where, diversify, cap, exclude))
 
+    @at_once
     def recommend_for(
         self,
         history: Sequence[str] = (),
@@ -160,6 +176,7 @@ class Recommender:
             return self._popular(wish)
         return self._lists(self._newcomer(history, features), np.zeros(1, np.int64), wish)[0]
 
+    @at_once
     def score(
         self, users: Sequence[str], items: Sequence[str], *, terms: bool = False
     ) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -170,6 +187,7 @@ class Recommender:
             return np.asarray(parts.sum(-1))
         return np.asarray(parts.sum(-1)), {term.name: parts[..., n] for n, term in enumerate(self.model.terms)}
 
+    @at_once
     def score_pairs(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
         """float32 [pair]: the score of users[n] for items[n].
 
@@ -190,6 +208,7 @@ class Recommender:
             values[mine] = self.model.parts(self._scorable, rows[one], columns[mine], peaks[one]).sum(-1)[0]
         return values
 
+    @at_once
     def score_new(
         self,
         items: Sequence[NewItem],
@@ -223,6 +242,7 @@ class Recommender:
         rows = self._rows(self._users, users) if users else np.zeros(1, np.int64)
         return score_new(self.model, self._scorable if users else self._newcomer(history, features), rows, new)
 
+    @at_once
     def similar(
         self,
         item: str,
@@ -236,6 +256,7 @@ class Recommender:
         """The k items the model puts next to one: the list of somebody who has only it."""
         return self.recommend_for([item], k, where, diversify=diversify, cap=cap, exclude=exclude)
 
+    @at_once
     def similar_lists(self, k: int = 20) -> pa.Table:
         """:meth:`similar` of every item at once: `source`, `target`, `score` (float64), `rank` (int64, 1 is the best).
 
@@ -246,6 +267,7 @@ class Recommender:
         wish = self._wish(k, None, 0.0, None, ())
         return self._table(self._newcomers(everything[:, None]), everything, wish, self._items)
 
+    @at_once
     def recommended_lists(
         self,
         users: Sequence[str],
@@ -264,6 +286,7 @@ class Recommender:
         names = pa.array(sources.ids, pa.string()).take(pa.array(rows))
         return ranked(self.model, scorable, rows, wish, names, pa.array(self._items.ids, pa.string()))
 
+    @at_once
     def explain(self, user: str, item: str, *, most: int = 3) -> Explanation:
         """The terms of one score, the history items that weigh most, and at most `most` paths through the graph.
 
@@ -273,6 +296,7 @@ class Recommender:
         row = int(self._rows(self._users, [user])[0])
         return self._explain(self._scorable, row, item, row, most)
 
+    @at_once
     def explain_for(
         self, history: Sequence[str], item: str, *, features: Attributes | None = None, most: int = 3
     ) -> Explanation:
@@ -285,6 +309,7 @@ class Recommender:
             raise ConfigError("explain_for needs a history or features: of nobody there is nothing to explain")
         return self._explain(self._newcomer(history, features), 0, item, None, most)
 
+    @at_once
     def fidelity(self, user: str, item: str, path: Triples, *, draws: int = 3) -> Fidelity:
         """Whether a path (`explain(…).paths[0].triples`) carries the score it is shown for.
 
@@ -305,6 +330,7 @@ class Recommender:
     def _taken_apart(self) -> TakenApart:
         return TakenApart(self.bundle)
 
+    @at_once
     def vectors(self, items: Sequence[str]) -> dict[str, np.ndarray]:
         """R_s of these items: relation -> float32 [item, dim]; empty when the shop trains no GNN."""
         rows = self._rows(self._items, items)
@@ -312,13 +338,16 @@ class Recommender:
             return {}
         return {name: self._vectors.by_relation[rows, n] for n, name in enumerate(self._vectors.relations)}
 
+    @at_once
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """M(s) of texts the shop may not have yet, by the encoder of this version: float32 [text, dim], unit length.
 
         Raises:
-            ConfigError: the shop's items have no texts.
+            ConfigError: the shop's items have no texts, or a single text is given.
             ArtifactError: the encoder is not the one this version was fitted with.
         """
+        if isinstance(texts, str):
+            raise ConfigError(f"a list of texts is wanted; say [{texts[:80]!r}]")
         with self._encoding:  # tokenizers serve one thread at a time
             return encode_with(*self._encoder, [clean(text) for text in texts])
 
@@ -333,6 +362,7 @@ class Recommender:
         section = encoder_of(self.bundle, self._home)
         return load_model(resolve(section.model), section, "cpu"), section
 
+    @at_once
     def item_vectors(self) -> dict[str, pa.Table]:
         """What the model compares items by: name -> table of `id` and `vector`, float32 of unit length.
 
@@ -354,6 +384,7 @@ class Recommender:
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(array[rows].ravel()), array.shape[1])
         return pa.table({"id": pa.array(self._items.ids, pa.string()).take(pa.array(rows)), "vector": vectors})
 
+    @at_once
     def item(self, text: str) -> str:
         """The id of the item people mean: by its id, or by its exact title where one item alone has it.
 
@@ -374,6 +405,7 @@ class Recommender:
         """Whether there is a user of this id."""
         return user in self._users
 
+    @at_once
     def history(self, user: str) -> list[str]:
         """The items a user has, oldest first.
 
@@ -384,10 +416,12 @@ class Recommender:
         first, last = np.searchsorted(self._histories.user, [row, row + 1])
         return [self._items.ids[item] for item in self._histories.item[first:last]]
 
+    @at_once
     def title(self, item: str) -> str:
         """What people call the item: its title, else its id."""
         return self._names.title(int(self._rows(self._items, [item])[0]))
 
+    @at_once
     def label(self, item: str) -> str:
         """Title and id of an item, for a list to read and to copy from; once where they are the same."""
         title = self.title(item)

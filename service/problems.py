@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {
         "model": wire.Problem,
-        "description": "The body is no JSON, or the host is not this machine.",
+        "description": "The body cannot be read, or the host is not this machine.",
     },
     401: {"model": wire.Problem, "description": "No key, or none we know."},
     403: {"model": wire.Problem, "description": "The key lacks the scope."},
@@ -53,7 +53,8 @@ def _meant(first: dict[str, Any], found: Sequence[dict[str, Any]]) -> str:
         return ""
     bodies = [getattr(wire, str(part), None) for complaint in found for part in complaint["loc"][1:2]]
     fields = {name for body in bodies if body is not None for name in body.model_fields}
-    return did_you_mean(str(first["loc"][-1]), fields) if fields else ""
+    name = str(first["loc"][-1])
+    return f": {name} is of another question" if name in fields else did_you_mean(name, fields) if fields else ""
 
 
 def _first_complaint(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalograph import Changes
-from catalograph.config import ShopConfig, SplitSection, load_config
+from catalograph.config import EdgesSection, ShopConfig, SplitSection, load_config
 from catalograph.errors import DataError
 from catalograph.kg.net import net_of
 from catalograph.kg.replay import Tables, replayed
@@ -238,6 +238,44 @@ def test_quantiles_stay_where_they_were_cut_and_a_relation_that_is_named_stays_a
     named = change | {"relations": {"COSTS": [f"below {cut[0]:g}"]}}
     (edges,) = replayed(before, [Changes.of("1", [named])], config).edges.values()
     assert [band for item, band in rows(edges) if item == "new"] == [f"below {cut[0]:g}"]
+
+
+def bands_of(found, item="a"):
+    return [band for one, band in rows(found.edges[EdgeKey("Item", "COSTS", "Band")]) if one == item]
+
+
+def test_a_relation_that_was_named_once_stays_until_the_property_leads_elsewhere(shelf):
+    config, read = shelf
+    before = read(("a", "3", "", ""), ("b", "6", "", ""))
+    for named in (["12 and up"], []):
+        told = {"op": "upsert_item", "id": "a", "relations": {"COSTS": named}}
+        for price, expected in ((4, named), (7, ["5-12"])):  # in the band of the old price, and in another
+            value = {"op": "upsert_item", "id": "a", "properties": {"price": price}}
+            assert bands_of(replayed(before, [Changes.of("1", [told]), Changes.of("2", [value])], config)) == expected
+            assert bands_of(replayed(before, [Changes.of("1", [told, value])], config)) == expected
+
+
+def test_a_band_that_is_retired_stays_so_until_an_item_gets_there(shelf):
+    config, read = shelf
+    before = read(("a", "3", "", ""), ("b", "6", "", ""))
+    retired = {"op": "retire_node", "label": "Band", "id": "12 and up"}
+    value = {"op": "upsert_item", "id": "a", "properties": {"price": 7}}
+    found = replayed(before, [Changes.of("1", [retired, value])], config)
+    assert bands_of(found) == ["5-12"]
+    assert "12 and up" not in found.nodes["Band"]["id"].to_pylist()
+    with pytest.raises(DataError, match="field 'properties', which lead to it by COSTS: Band '12 and up' is retired"):
+        replayed(before, [Changes.of("1", [retired, value | {"properties": {"price": 70}}])], config)
+
+
+def test_a_relation_that_edges_tell_as_well_does_not_follow(shelf):
+    config, read = shelf
+    before = read(("a", "3", "red", ""), ("b", "6", "", ""))
+    told = EdgesSection(file="x.csv", relation="TAGGED", target="t", target_label="Tag")
+    config = config.model_copy(update={"edges": (told,)})
+    value = {"op": "upsert_item", "id": "a", "properties": {"tags": "tall", "price": 70}}
+    found = replayed(before, [Changes.of("1", [value])], config)
+    assert rows(found.edges[EdgeKey("Item", "TAGGED", "Tag")]) == [("a", "red")]
+    assert bands_of(found) == ["12 and up"]
 
 
 def test_interactions_come_in_time_order_and_the_same_one_counts_once():

@@ -190,6 +190,7 @@ def test_paths_become_a_tree_with_edges_from_child_to_parent(tmp_path):
         ("[1.25, 2.1]", [("a", "below 1.25"), ("b", "1.25-2.1"), ("c", "2.1 and up")]),
         ("2", [("a", "below 1.25"), ("b", "1.25 and up"), ("c", "1.25 and up")]),
         ("[]", [("a", "any"), ("b", "any"), ("c", "any")]),
+        ("[1.2500001, 1.2500002]", [("a", "below 1.2500001"), ("b", "below 1.2500001"), ("c", "1.2500002 and up")]),
     ],
 )
 def test_bands_hold_their_lower_border(tmp_path, bands, expected):

@@ -109,6 +109,8 @@ def test_somebody_never_seen_can_be_asked_about_new_items(shop):
         ([{}], {"users": ["u01"], "history": ["i01"]}, "either users or a history"),
         ([{"text": 7}], {"users": ["u01"]}, "text is a string, and attributes are relation -> ids"),
         ([{"attributes": {"IN_CATEGORY": "Toys"}}], {"users": ["u01"]}, "text is a string, and attributes are"),
+        ([{"attributes": {"IN_CATEGORY": None}}], {"users": ["u01"]}, "text is a string, and attributes are"),
+        (["Toys"], {"users": ["u01"]}, "a new item is a dictionary of text and attributes, not 'Toys'"),
         ([{"txet": "x"}], {"users": ["u01"]}, "no 'txet', did you mean 'text'"),
         ([{"attributes": {"IN_CATEGROY": []}}], {"users": ["u01"]}, "did you mean 'IN_CATEGORY'"),
     ],

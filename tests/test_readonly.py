@@ -103,10 +103,8 @@ def test_too_many_rows_are_refused_before_they_are_read(store):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (
-            "MATCH (n:Nothing) RETURN n.id AS id",
-            "the graph has no label or relation Nothing; `catalograph publish` makes those",
-        ),
+        ("MATCH (n:Itm) RETURN n.id AS id", "no label or relation Itm, did you mean 'Item'"),
+        ("MATCH (n:Item)-[r:SIMILAR_TO]->(m) RETURN n.id AS id", "relation SIMILAR_TO; `catalograph publish` makes it"),
         ("MATCH (n:Item RETURN n", "does not run"),
         ("MATCH (n:Item) RETURN n.colour AS c", "colour"),
         ("MATCH (n:Item {id: $x}) RETURN n.id AS id", "uses \\$x, which is not given"),

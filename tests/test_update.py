@@ -166,6 +166,22 @@ def test_the_recommender_answers_from_the_new_version(shop):
     assert made.explain("u00", "i05").terms
 
 
+def test_a_call_under_way_keeps_the_version_it_began_with(shop, monkeypatch):
+    """The update comes between a call's first look at who is asked for and the search: rows are others by then."""
+    made = Recommender.load(shop[1])
+    before, rows_of = made.recommend(["u07"], k=5), Recommender._rows
+
+    def meanwhile(self, ids, wanted):
+        found = rows_of(self, ids, wanted)
+        monkeypatch.setattr(Recommender, "_rows", rows_of)
+        made.update(Changes.of("1", [{"op": "retire_user", "id": "u00"}]))
+        return found
+
+    monkeypatch.setattr(Recommender, "_rows", meanwhile)
+    assert made.recommend(["u07"], k=5) == before
+    assert not made.knows_user("u00")
+
+
 def test_only_new_texts_are_encoded(shop, monkeypatch):
     told = []
     encode = sys.modules["catalograph.scoring.update"].encode
