@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 STAND_IN = {
+    "item,name": "item,description",
     "u01": "17850",
     "u02": "13047",
     "i00": "WHITE HANGING HEART T-LIGHT HOLDER",
@@ -44,7 +45,9 @@ def commands(text=README):
 def desk(tmp_path_factory):
     """A folder where the README's paths and ids exist."""
     folder = tmp_path_factory.mktemp("desk")
-    toml = make_shop(folder / "examples/online-retail", toml=SHOP.replace("planted", "online-retail"))
+    shop = SHOP.replace("planted", "online-retail")
+    shop = shop.replace('title = "name"', 'title = "description"').replace("{ name = ", "{ description = ")
+    toml = make_shop(folder / "examples/online-retail", toml=shop)
     for file in toml.parent.glob("*.csv"):
         text = file.read_text("utf-8")
         for here, there in STAND_IN.items():
