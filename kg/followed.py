@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from ..config import AttributeSection, ShopConfig
-from ..loaders.attributes import HIGH, LOW, attribute, borders_of
+from ..loaders.attributes import HIGH, LOW, Bands, attribute
 from ..loaders.catalogue import EdgeKey
 from .schema import ColumnType, Schema
 
@@ -33,11 +34,21 @@ class Nodes(Protocol):
 
 
 @dataclass
-class Made:
-    """nodes: label -> id -> properties. edges: key -> pairs of ids."""
+class Led:
+    """Where values lead. targets: ids. nodes: label -> id -> properties of these and of what is above them. up: the
+    edges above them, key -> pairs of ids."""
 
+    targets: set[str] = field(default_factory=set)
     nodes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
-    edges: dict[EdgeKey, set[Pair]] = field(default_factory=lambda: defaultdict(set))
+    up: dict[EdgeKey, set[Pair]] = field(default_factory=lambda: defaultdict(set))
+
+    def add(self, other: Led) -> None:
+        """Where the values of another property lead, too."""
+        self.targets |= other.targets
+        for label, rows in other.nodes.items():
+            self.nodes[label].update(rows)
+        for key, pairs in other.up.items():
+            self.up[key] |= pairs
 
 
 class Followed:
@@ -50,7 +61,8 @@ class Followed:
     def __init__(self, config: ShopConfig, schema: Schema, before: Nodes) -> None:
         self._item, self._before = config.items.label, before
         self._kinds = schema.nodes[self._item]
-        self._borders: dict[str, list[float]] = {}
+        self._bands: dict[tuple[str, str, str], Bands] = {}
+        self._known: dict[tuple[EdgeKey, str, Any], Led] = {}  # a category is that of many items
         self._sections: dict[EdgeKey, list[AttributeSection]] = defaultdict(list)
         for section in config.attributes:
             self._sections[EdgeKey(self._item, section.relation, section.label)].append(section)
@@ -70,26 +82,40 @@ class Followed:
             if any(before.get(section.column) != after.get(section.column) for section in sections):
                 yield key
 
-    def made(self, key: EdgeKey, id_: str, row: Mapping[str, Any]) -> Made:
-        """What a row of an item leads to by this relation."""
-        made = Made()
+    def led(self, key: EdgeKey, row: Mapping[str, Any]) -> Led:
+        """Where the properties of an item lead by this relation."""
+        found = Led()
         for section in self._sections[key]:
-            name = section.column
-            kinds: dict[str, type[pl.DataType]] = {"id": pl.String, name: POLARS[self._kinds[name]]}
-            item = pl.DataFrame({"id": [id_], name: [row.get(name)]}, schema=kinds)
-            nodes, edges = attribute(item, name, section, self._item, self._borders_of(section))
-            for edge, table in edges.items():
-                made.edges[edge].update(table.select("source", "target").iter_rows())
-            ends = {id_ for pairs in made.edges.values() for pair in pairs for id_ in pair}
-            for label, table in nodes.items():  # among them the bands that it is not in
-                made.nodes[label].update((node.pop("id"), node) for node in table.to_dicts() if node["id"] in ends)
-        return made
+            value = row.get(section.column)
+            if value is not None:
+                found.add(self._banded(section, value) if section.bands is not None else self._of(key, section, value))
+        return found
 
-    def _borders_of(self, section: AttributeSection) -> list[float] | None:
-        if not isinstance(section.bands, int):
-            return None
-        if section.label not in self._borders:
-            bands = pl.from_arrow(self._before.nodes(section.label, [LOW, HIGH]))
-            assert isinstance(bands, pl.DataFrame)
-            self._borders[section.label] = borders_of(bands)
-        return self._borders[section.label]
+    def _banded(self, section: AttributeSection, value: float) -> Led:
+        place = (section.relation, section.label, section.column)
+        if place not in self._bands:
+            self._bands[place] = self._cut(section)
+        bands = self._bands[place]
+        node = bands.nodes.row(int(bands.places(np.array(value))), named=True)
+        return Led({node["id"]}, {section.label: {node.pop("id"): node}})
+
+    def _cut(self, section: AttributeSection) -> Bands:
+        if isinstance(section.bands, tuple):
+            return Bands(section.bands)
+        nodes = pl.from_arrow(self._before.nodes(section.label, [LOW, HIGH]))
+        assert isinstance(nodes, pl.DataFrame)
+        return Bands.of_nodes(nodes)
+
+    def _of(self, key: EdgeKey, section: AttributeSection, value: Any) -> Led:
+        """Texts are taken apart as a rebuild takes them apart."""
+        name, place = section.column, (key, section.column, value)
+        if place not in self._known:
+            kinds: dict[str, type[pl.DataType]] = {"id": pl.String, name: POLARS[self._kinds[name]]}
+            nodes, edges = attribute(pl.DataFrame({"id": [""], name: [value]}, schema=kinds), name, section, self._item)
+            found = Led(set(edges.pop(key)["target"]))
+            for label, table in nodes.items():
+                found.nodes[label] = {node.pop("id"): node for node in table.to_dicts()}
+            for up, table in edges.items():
+                found.up[up] = set(table.select("source", "target").iter_rows())
+            self._known[place] = found
+        return self._known[place]

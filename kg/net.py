@@ -15,7 +15,7 @@ from ..config import ShopConfig
 from ..errors import DataError, did_you_mean
 from ..loaders import changes as ch
 from ..loaders.catalogue import HELD_OUT, INTERACTED, EdgeKey
-from .followed import Followed, Made, Nodes, Pair
+from .followed import Followed, Led, Nodes, Pair
 from .schema import ARROW_TYPES, ColumnType, Schema
 from .store import Batch
 
@@ -189,24 +189,23 @@ class _Netting:
     def _follow(self, change: ch.UpsertItem, before: Row, after: Row) -> None:
         """[[attributes]] follow the properties they are made from, unless the change names the relation itself."""
         for key in self._followed.touched(before, after):
-            old, new = (self._followed.made(key, change.id, row) for row in (before, after))
-            if key.relation not in change.relations and old.edges[key] != new.edges[key]:
+            old, new = (self._followed.led(key, row) for row in (before, after))
+            if key.relation not in change.relations and old.targets != new.targets:
                 self._empty(key, change.id)
-                self._arrive(new, key)
+                self._arrive(key, change.id, new)
 
-    def _arrive(self, made: Made, key: EdgeKey) -> None:
-        """Draw what a row leads to, and of the categories above it those that are new."""
+    def _arrive(self, key: EdgeKey, item: str, led: Led) -> None:
+        """Draw an item's edges to where its properties lead, and above those the nodes that are new."""
         fresh = {
             (label, id_)
-            for label, rows in made.nodes.items()
+            for label, rows in led.nodes.items()
             for id_, row in rows.items()
             if self._add(label, id_, f"field 'properties', which lead to it by {key.relation}", row)
         }
-        for edge, pairs in made.edges.items():
-            for pair in pairs:
-                if edge == key or (edge.source, pair[0]) in fresh:
-                    self._linked |= {(edge.source, pair[0]), (edge.target, pair[1])}
-                    self.net.edges[edge][pair] = {}
+        above = ((up, pair) for up, pairs in led.up.items() for pair in pairs if (up.source, pair[0]) in fresh)
+        for edge, pair in [*((key, (item, target)) for target in led.targets), *above]:
+            self._linked |= {(edge.source, pair[0]), (edge.target, pair[1])}
+            self.net.edges[edge][pair] = {}
 
     def _upsert(self, label: str, id_: str, properties: Mapping[str, Any]) -> tuple[Row, Row]:
         """Its properties before and after."""

@@ -16,17 +16,12 @@ Nodes = dict[str, pl.DataFrame]  # label -> id, name and other properties
 Edges = dict[EdgeKey, pl.DataFrame]  # key -> source, target and properties
 
 
-def attribute(
-    items: pl.DataFrame, column: str, section: AttributeSection, item_label: str, borders: Iterable[float] | None = None
-) -> tuple[Nodes, Edges]:
-    """Nodes and edges of one [[attributes]] entry; `items` has id and `column`: text, a list of texts, or numbers.
-
-    borders: of the bands, where they are known already; see :func:`borders_of`.
-    """
+def attribute(items: pl.DataFrame, column: str, section: AttributeSection, item_label: str) -> tuple[Nodes, Edges]:
+    """Nodes and edges of one [[attributes]] entry; `items` has id and `column`: text, a list of texts, or numbers."""
     values = items.select(pl.col("id").alias("source"), pl.col(column).alias("target")).drop_nulls()
     key = EdgeKey(item_label, section.relation, section.label)
     if section.bands is not None:
-        return _bands(values, section, key, borders)
+        return _bands(values, section, key)
     values = _values(values, section)
     if section.levels:
         return _paths(values, section.levels, key)
@@ -70,20 +65,16 @@ def _paths(values: pl.DataFrame, separator: str, key: EdgeKey) -> tuple[Nodes, E
     }
 
 
-def _bands(
-    values: pl.DataFrame, section: AttributeSection, key: EdgeKey, borders: Iterable[float] | None
-) -> tuple[Nodes, Edges]:
+def _bands(values: pl.DataFrame, section: AttributeSection, key: EdgeKey) -> tuple[Nodes, Edges]:
     """Numbers to bands [low, high), each a node that knows its ends: by the borders given, or by quantiles of the
     items' values. A band that no item is in is a node, too, for an item may get there."""
     if not values.schema["target"].is_numeric():
         raise DataError(f"attributes.{section.relation}: bands need a number, and the property is no int or float")
     numbers = values["target"].cast(pl.Float64).to_numpy()
-    if borders is None:
-        borders = _quantiles(numbers, section.bands) if isinstance(section.bands, int) else section.bands or ()
-    ends = sorted(set(map(float, borders)))
-    bands = _band_nodes(ends)
-    target = bands["id"].gather(np.searchsorted(ends, numbers, side="right"))
-    return {key.target: bands}, {key: values.with_columns(target=target).unique().sort("source", "target")}
+    cut = _quantiles(numbers, section.bands) if isinstance(section.bands, int) else section.bands or ()
+    bands = Bands(cut)
+    target = bands.nodes["id"].gather(bands.places(numbers))
+    return {key.target: bands.nodes}, {key: values.with_columns(target=target).unique().sort("source", "target")}
 
 
 def _quantiles(numbers: np.ndarray, count: int) -> list[float]:
@@ -92,12 +83,24 @@ def _quantiles(numbers: np.ndarray, count: int) -> list[float]:
     return [float(f"{border:g}") for border in found]
 
 
-def _band_nodes(ends: list[float]) -> pl.DataFrame:
-    """id, name, low and high of the bands between these ends, lowest first; the outer two are open."""
-    lows, highs = [None, *ends], [*ends, None]
-    names = [_band_name(low, high) for low, high in zip(lows, highs, strict=True)]
-    kinds = {"id": pl.String, "name": pl.String, LOW: pl.Float64, HIGH: pl.Float64}
-    return pl.DataFrame([names, names, lows, highs], schema=kinds)
+class Bands:
+    """The bands between borders, each [low, high), the outer two open. nodes: id, name, low and high, lowest first."""
+
+    def __init__(self, borders: Iterable[float]) -> None:
+        self._ends = sorted(set(map(float, borders)))
+        lows, highs = [None, *self._ends], [*self._ends, None]
+        names = [_band_name(low, high) for low, high in zip(lows, highs, strict=True)]
+        kinds = {"id": pl.String, "name": pl.String, LOW: pl.Float64, HIGH: pl.Float64}
+        self.nodes = pl.DataFrame([names, names, lows, highs], schema=kinds)
+
+    @classmethod
+    def of_nodes(cls, nodes: pl.DataFrame) -> Bands:
+        """The bands that nodes with `low` and `high` were made of."""
+        return cls({*nodes[LOW].drop_nulls(), *nodes[HIGH].drop_nulls()})
+
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        """Rows of `nodes`, int64 like the numbers."""
+        return np.searchsorted(self._ends, numbers, side="right")
 
 
 def _band_name(low: float | None, high: float | None) -> str:
@@ -110,8 +113,3 @@ def _number(border: float) -> str:
     """The shortest text that tells a border."""
     short = f"{border:g}"
     return short if float(short) == border else f"{border:.15g}"
-
-
-def borders_of(bands: pl.DataFrame) -> list[float]:
-    """The borders that nodes of bands, with `low` and `high`, were cut at."""
-    return sorted({*bands[LOW].drop_nulls(), *bands[HIGH].drop_nulls()})
