@@ -51,16 +51,22 @@ def _meant(first: dict[str, Any], found: Sequence[dict[str, Any]]) -> str:
     """A hint for a field that is not there, among those of all bodies the question could have been."""
     if first["type"] != "extra_forbidden" or len(first["loc"]) > 3:  # deeper ones are fields of other tables
         return ""
-    bodies = [getattr(wire, str(part), None) for complaint in found for part in complaint["loc"][1:2]]
+    bodies = [_body(part) for complaint in found for part in complaint["loc"][1:2]]
     fields = {name for body in bodies if body is not None for name in body.model_fields}
     name = str(first["loc"][-1])
     return f": {name} is of another question" if name in fields else did_you_mean(name, fields) if fields else ""
 
 
+def _body(part: object) -> type[wire.Asked] | None:
+    """The body that a part of a complaint's place names; it may as well be a field the caller has made up."""
+    named = getattr(wire, str(part), None)
+    return named if isinstance(named, type) and issubclass(named, wire.Asked) else None
+
+
 def _first_complaint(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Where a question has several bodies each of them complains: what was meant is the one with the fewest to say."""
     places = (complaint["loc"][:2] for complaint in found)
-    bodies = Counter(place for place in places if hasattr(wire, str(place[-1])))
+    bodies = Counter(place for place in places if _body(place[-1]) is not None)
     if not bodies:
         return found[0]
     meant = min(bodies, key=lambda body: bodies[body])  # of equals the first

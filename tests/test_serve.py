@@ -188,6 +188,8 @@ FAR = {"id": "1", "user": "u", "item": "i", "kind": "click", "at": "9999-01-01T0
         ("/recommend", {"users": []}, 422, "at least 1"),
         ("/recommend", {"users": ["u01"], "history": ["i01"]}, 422, "not permitted"),
         ("/recommend", {"user": ["u01"]}, 422, "not permitted, did you mean 'users'"),
+        ("/score", {"users": ["u01"], "items": ["i01"], "Id": 1, "datetime": 2}, 422, "body.Id: Extra inputs"),
+        ("/similar", {"item": "i01", "ForUsers": 1}, 422, "body.ForUsers: Extra inputs"),
         ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORI": 1}}, 422, "did you mean 'IN_CATEGORY'"),
         ("/recommend", {"users": ["u01"], "cap": {"IN_CATEGORY": 0}}, 422, "greater than or equal to 1"),
         ("/recommend", {"users": ["u01"], "diversify": 1.5}, 422, "less than or equal to 1"),
