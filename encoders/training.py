@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from ..config import FinetuneSection
-from .transformer import reduced_type, words_of
+from .transformer import reduced_type, without_bars, words_of
 from .ways import after_step, memory, remember
 
 WHOLE = "whole"  # stands in a checkpoint that was written to its end
@@ -74,23 +73,11 @@ def train(
         trainer.add_callback(bar if bar.bar.console.is_terminal else _Lines())
     found = sorted(folder.glob("checkpoint-*"), key=_step)
     try:
-        with _without_bars():
+        with without_bars(datasets):  # one where it hashes texts for a sampler
             trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     finally:
         bar.stop()
     return _measured(trainer.state.log_history)
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """No bars of datasets, which shows one where it hashes texts for a sampler."""
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def _measured(history: Sequence[Mapping[str, float]]) -> list[float]:

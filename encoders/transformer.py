@@ -211,15 +211,20 @@ def _ask_hub(name: str) -> None:
         raise OSError(f"not a folder, and the model hub does not give it: {str(e).splitlines()[0]}") from None
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager[None]:
     """transformers draws a bar for the weights it reads and writes, a matter of milliseconds."""
     from transformers.utils import logging  # noqa: PLC0415
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    return without_bars(logging)
+
+
+@contextmanager
+def without_bars(switch: Any) -> Iterator[None]:
+    """No bars of a library's own meanwhile; switch: what turns them on and off, as `datasets` does itself."""
+    shown = switch.is_progress_bar_enabled()
+    switch.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            switch.enable_progress_bar()

@@ -189,8 +189,10 @@ class _Netting:
     def _follow(self, change: ch.UpsertItem, before: Row, after: Row) -> None:
         """[[attributes]] follow the properties they are made from, unless the change names the relation itself."""
         for key in self._followed.touched(before, after):
+            if key.relation in change.relations:
+                continue
             old, new = (self._followed.led(key, row) for row in (before, after))
-            if key.relation not in change.relations and old.targets != new.targets:
+            if old.targets != new.targets:
                 self._empty(key, change.id)
                 self._arrive(key, change.id, new)
 

@@ -17,9 +17,10 @@ from ..kg.snapshot import IdMap
 from .cold import NewItems, cold_terms
 from .evidence import Edges, Relation, relations_from
 from .folded import blended
+from .head import rank_pool
 from .model import Model
 from .names import MOST_HINTED
-from .pool import Scorable, chunks, in_batches
+from .pool import Scorable, chunks, fill, in_batches
 from .profiles import with_more
 
 NewItem = Mapping[str, Any]  # "text": str, "attributes": Attributes
@@ -154,8 +155,10 @@ def score_new(model: Model, scorable: Scorable, users: np.ndarray, new: NewItems
         return np.stack([_ahead(known, column[:, None]) for column in worth[:, n_items:].T], axis=1)
 
     ahead = np.concatenate(list(in_batches(users, places, size=scorable.batch(4))))
-    listed = model.recommend(scorable, users, min(model.pool_size, n_items))[1]
-    far = _at_places(_sampled(model, scorable, users), ahead * (min(SAMPLED, n_items) / n_items))
+    pool = fill(scorable, users, model.blend, model.pool_size)
+    listed = rank_pool(model.head, pool, pool.items.shape[1])[2]
+    sampled = _sampled(model, scorable, users, pool.context.peak)
+    far = _at_places(sampled, ahead * (min(SAMPLED, n_items) / n_items))
     return _within(listed, ahead, far)
 
 
@@ -164,11 +167,13 @@ def _ahead(known: np.ndarray, new: np.ndarray) -> np.ndarray:
     return np.asarray((known > new).sum(1) + ((known == new).sum(1) + 1) // 2)
 
 
-def _sampled(model: Model, scorable: Scorable, users: np.ndarray) -> np.ndarray:
-    """float32 [user, SAMPLED]: scores of known items drawn at random, the best first, -inf for what is not shown."""
+def _sampled(model: Model, scorable: Scorable, users: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """float32 [user, SAMPLED]: scores of known items drawn at random, the best first, -inf for what is not shown.
+
+    peaks: float32 [user, term] of their pools.
+    """
     n_items = scorable.hidden.shape[1]
     drawn = np.sort(np.random.default_rng(0).permutation(n_items)[:SAMPLED])
-    peaks = model.peaks(scorable, users)
 
     def scores(place: np.ndarray) -> np.ndarray:
         some = users[place]
