@@ -300,7 +300,7 @@ class EncoderSection(Section):
     text: tuple[str, ...] = ()  # item properties and relation types, joined in this order; default: the title
     max_tokens: int = Field(48, ge=8, le=512)
     batch_size: int = Field(64, ge=1)
-    precision: Literal["full", "reduced"] = "full"  # of matrix products; tuning always reduces
+    precision: Literal["full", "reduced", "int8"] = "full"  # of matrix products; tuning always reduces
     keep_layers: int = Field(0, ge=0)  # so many of the model's layers, evenly spaced, before it is tuned; 0: all
     finetune: Finetune = FinetuneSection()
 

@@ -22,7 +22,6 @@ import io
 import json
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -39,7 +38,7 @@ from catalograph.config import EncoderSection, FinetuneSection
 from catalograph.encoders.finetune import Check, Lessons, tune
 from catalograph.encoders.node_text import clean, compose
 from catalograph.encoders.pairs import misspelt, of_queries
-from catalograph.encoders.transformer import encode, load_model, reduced, vectors_of
+from catalograph.encoders.transformer import INTEGERS, encode, opened, reduced, vectors_of
 from catalograph.encoders.weights import resolve
 from catalograph.kg.log import InteractionLog
 from catalograph.pipeline.workshop import Workshop, open_workshop
@@ -341,7 +340,7 @@ def small(bench: Bench) -> list[dict[str, Any]]:
     variants: dict[str, dict[str, object]] = {
         "full": {"precision": "full"},
         "reduced": {"precision": "reduced"},
-        "int8": {"precision": "full"},
+        "int8": {"precision": "int8"},
         "4 layers": {"keep_layers": 4, "precision": "full"},
         "3 layers": {"keep_layers": 3, "precision": "full"},
         "3 layers, reduced": {"keep_layers": 3, "precision": "reduced"},
@@ -349,9 +348,9 @@ def small(bench: Bench) -> list[dict[str, Any]]:
     found = []
     for name, change in variants.items():
         section = settled.section.model_copy(update=change)
-        model = load_model(resolve(section.model), section, "cpu")
-        if name == "int8":
-            model = quantized(model)
+        shelf = bench.out / f"small {name}"
+        model = opened(resolve(section.model), section, "cpu", shelf)
+        integers = shelf / INTEGERS
         context = reduced("cpu") if section.precision == "reduced" else nullcontext()
         with context:
             vectors_of(model, texts[:256], section.batch_size)
@@ -361,22 +360,13 @@ def small(bench: Bench) -> list[dict[str, Any]]:
         result = {
             "part": f"small {name}",
             "cpu_s_per_1000": 1_000 * spent / len(texts),
-            "mib": bytes_of(model) / 2**20,
+            "mib": (integers.stat().st_size if integers.is_file() else bytes_of(model)) / 2**20,
             "cosine": float((vectors * settled.after).sum(1).mean()),
             "validation_ndcg": float(listed(vectors, fold.seen, fold).ndcg.mean()),
         }
         found.append(result)
         say(json.dumps(result))
     return found
-
-
-def quantized(model: Any) -> Any:
-    """Weights of linear layers in int8, activations as they come (dynamic quantisation)."""
-    import torch  # noqa: PLC0415
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
 
 
 def bytes_of(model: Any) -> int:

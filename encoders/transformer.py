@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SHARD = 1_024  # texts encoded between two writes of the cache: what an interruption costs, and a step of the bar
+SHELVES = "text"  # of a build folder: its vectors, by encoder
+INTEGERS = "int8.onnx"
 HUB_TIMEOUT_S = 10.0
 TELL_S = 10.0
 
@@ -48,11 +50,12 @@ def encode(
         ArtifactError, MissingExtraError: the packaged weights are damaged or absent.
     """
     weights = resolve(section.model)
-    store = VectorCache(None if cache is None else cache / _shelf(weights, section))
+    shelf = None if cache is None else cache / _shelf(weights, section)
+    store = VectorCache(shelf)
     digests = text_digests(texts)
     missing = {d.tobytes(): n for n, d in enumerate(digests) if texts[n].strip() and store.get(d) is None}
     if missing:
-        model = load_model(weights, section, device)
+        model = opened(weights, section, device, shelf)
         rows = sorted(missing.values(), key=lambda n: (len(texts[n]), texts[n]))
         shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
         with reduced(device) if section.precision == "reduced" else nullcontext():
@@ -89,9 +92,8 @@ def reduced(device: str) -> AbstractContextManager[object]:
 def _shelf(weights: Weights, section: EncoderSection) -> str:
     """Names what decides a vector besides its text."""
     layers = f"-{section.keep_layers}" if section.keep_layers else ""
-    return f"{weights.digest[:16]}-{section.max_tokens}{layers}" + (
-        "-reduced" if section.precision == "reduced" else ""
-    )
+    precision = "" if section.precision == "full" else f"-{section.precision}"
+    return f"{weights.digest[:16]}-{section.max_tokens}{layers}{precision}"
 
 
 def _tracked(shards: Sequence[list[int]], texts: int, progress: bool) -> Iterable[list[int]]:
@@ -150,6 +152,21 @@ def import_early() -> None:
     """Begin to import what encoding needs, beside the caller's other work: it takes seconds. A process that ends
     before leaves it."""
     Thread(target=import_module, args=("sentence_transformers",), daemon=True).start()
+
+
+def open_encoder(section: EncoderSection, cache: Path) -> SentenceTransformer:
+    """The encoder as :func:`encode` runs it, on the CPU; `cache` is what it was given."""
+    weights = resolve(section.model)
+    return opened(weights, section, "cpu", cache / _shelf(weights, section))
+
+
+def opened(weights: Weights, section: EncoderSection, device: str, shelf: Path | None) -> SentenceTransformer:
+    """The model at its precision; in a folder `shelf` are its integers."""
+    if section.precision != "int8":
+        return load_model(weights, section, device)
+    from .quantised import quantised  # noqa: PLC0415  heavy
+
+    return quantised(load_model(weights, section, "cpu"), None if shelf is None else shelf / INTEGERS)
 
 
 def load_model(weights: Weights, section: EncoderSection, device: str) -> SentenceTransformer:

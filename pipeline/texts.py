@@ -9,7 +9,7 @@ import numpy as np
 from ..config import EncoderSection
 from ..encoders.finetune import taken, tune
 from ..encoders.node_text import compose
-from ..encoders.transformer import encode
+from ..encoders.transformer import SHELVES, encode
 from ..kg.log import InteractionLog
 from ..kg.snapshot import Snapshot
 from ..loaders.catalogue import Catalogue
@@ -71,5 +71,5 @@ def _texts(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> list
 
 
 def _vectors(workshop: Workshop, texts: list[str], encoder: EncoderSection) -> np.ndarray:
-    cache = workshop.folder / "text"
+    cache = workshop.folder / SHELVES
     return np.asarray(encode(texts, encoder, cache=cache, device=workshop.device, progress=True))

@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from ..config import EncoderSection, RelationSection
 from ..encoders.node_text import clean
-from ..encoders.transformer import encode_with, load_model
-from ..encoders.weights import resolve
+from ..encoders.transformer import SHELVES, encode_with, open_encoder
 from ..errors import ConfigError, UnknownIdError, did_you_mean
 from ..gnn.embed import unit
 from ..kg.paths import Node
@@ -360,7 +359,7 @@ class Recommender:
     @cached_property
     def _encoder(self) -> tuple[SentenceTransformer, EncoderSection]:
         section = encoder_of(self.bundle, self._home)
-        return load_model(resolve(section.model), section, "cpu"), section
+        return open_encoder(section, self._home / SHELVES), section
 
     @at_once
     def item_vectors(self) -> dict[str, pa.Table]:

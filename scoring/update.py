@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import ShopConfig
 from ..durable import alone
-from ..encoders.transformer import encode, import_early
+from ..encoders.transformer import SHELVES, encode, import_early
 from ..errors import ArtifactError, CatalographError, StoreError
 from ..kg.change import store_batch
 from ..kg.net import net_of
@@ -170,5 +170,5 @@ def _store_of(loaded: bundles.Bundle, told: str | None, folder: Path) -> str:
 
 
 def _encoded(folder: Path, bundle: bundles.Bundle, texts: Sequence[str]) -> np.ndarray:
-    vectors: np.ndarray = encode(texts, encoder_of(bundle, folder), cache=folder / "text")
+    vectors: np.ndarray = encode(texts, encoder_of(bundle, folder), cache=folder / SHELVES)
     return vectors

@@ -1,6 +1,7 @@
 """Item text and its vectors: what the text says, what the cache may be trusted with, which models load."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,11 +10,11 @@ from tiny import tiny_bert
 from torch_geometric.data import HeteroData
 
 from catalograph.config import EncoderSection, load_config
-from catalograph.encoders import transformer, weights
+from catalograph.encoders import quantised, transformer, weights
 from catalograph.encoders.cache import VectorCache, text_digests
 from catalograph.encoders.node_text import LONGEST, clean, compose
 from catalograph.encoders.transformer import encode
-from catalograph.errors import ArtifactError, ConfigError
+from catalograph.errors import ArtifactError, ConfigError, MissingExtraError
 from catalograph.kg.snapshot import IdMap, Snapshot
 
 TEXTS = [
@@ -117,7 +118,8 @@ def test_known_texts_need_no_model(section, tmp_path, no_model):
 
 
 @pytest.mark.parametrize(
-    "change", [{"max_tokens": 8}, {"model": "packaged"}, {"precision": "reduced"}, {"keep_layers": 1}]
+    "change",
+    [{"max_tokens": 8}, {"model": "packaged"}, {"precision": "reduced"}, {"precision": "int8"}, {"keep_layers": 1}],
 )
 def test_another_encoder_has_another_cache(section, tmp_path, no_model, change):
     encode(TEXTS, section, cache=tmp_path)
@@ -149,6 +151,40 @@ def test_reduced_precision_is_close_and_fewer_layers_are_another_model():
     assert (whole * reduced).sum(1) == pytest.approx(1, abs=1e-3)
     assert np.linalg.norm(reduced, axis=1) == pytest.approx(1, abs=1e-5)
     assert (whole * fewer).sum(1).max() < 0.95
+
+
+def test_integers_say_nearly_the_same_in_a_quarter_of_the_room(tmp_path):
+    whole, small = (encode(TEXTS, EncoderSection(precision=p), cache=tmp_path, device="cpu") for p in ("full", "int8"))
+    assert (whole * small).sum(1)[:4] == pytest.approx(1, abs=0.02)
+    assert not np.array_equal(whole, small)
+    assert np.linalg.norm(small, axis=1)[:4] == pytest.approx(1, abs=1e-5)
+    (kept,) = tmp_path.rglob("int8.onnx")
+    assert kept.stat().st_size < 23 * 2**20  # 22.7 million weights
+
+
+def test_integers_are_made_once_for_encoding_and_for_scoring(section, tmp_path, monkeypatch):
+    small = section.model_copy(update={"precision": "int8"})
+    first = encode(TEXTS[:4], small, cache=tmp_path)
+    monkeypatch.setattr(quantised, "_made", lambda *_: pytest.fail("made again"))
+    model = transformer.open_encoder(small, tmp_path)
+    np.testing.assert_allclose(transformer.encode_with(model, small, TEXTS[:4]), first, atol=1e-6)
+    one_by_one = np.concatenate([transformer.encode_with(model, small, [text]) for text in TEXTS[:4]])
+    assert (one_by_one * first).sum(1) == pytest.approx(1, abs=0.01)
+
+
+def test_damaged_integers_are_one_line(section, tmp_path):
+    small = section.model_copy(update={"precision": "int8"})
+    encode(TEXTS[:1], small, cache=tmp_path)
+    (kept,) = tmp_path.rglob("int8.onnx")
+    kept.write_bytes(kept.read_bytes()[:-1_000])
+    with pytest.raises(ArtifactError, match=r"int8.onnx: damaged .*delete it"):
+        encode(TEXTS[1:2], small, cache=tmp_path)
+
+
+def test_integers_without_their_library_name_the_extra(section, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'catalograph\[int8\]'"):
+        encode(TEXTS[:1], section.model_copy(update={"precision": "int8"}), cache=None)
 
 
 def test_more_layers_than_there_are_is_one_line(section):
