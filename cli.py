@@ -450,7 +450,7 @@ def score(
     made = _recommender(shop, build)
     values = made.score_pairs(users, items)
     pq.write_table(pa.table({"user": users, "item": items, "score": values}), target)
-    _say(f"{len(values):,} scores in {target}")
+    _say(f"scores of {len(values):,} pair{'s' * (len(values) != 1)} in {target}")
 
 
 @app.command()
@@ -675,10 +675,12 @@ def _shape(
 
 
 def _caps(texts: list[str] | None) -> dict[str, int]:
-    found = {}
+    found: dict[str, int] = {}
     for name, most in map(_key_value("--cap"), texts or []):
         if not most.isdecimal():
             raise ConfigError(f"--cap {name}={most}: {most!r} is no number of items")
+        if name in found:
+            raise ConfigError(f"--cap {name} is given twice: {found[name]} and {most}; say it once")
         found[name] = int(most)
     return found
 

@@ -538,8 +538,8 @@ class Recommender:
     def _cap(self, name: str, most: int) -> tuple[Values, int]:
         if name not in self._columns:
             raise ConfigError(f"cap: no property or relation {name!r}{did_you_mean(name, self._columns)}")
-        if most < 1:
-            raise ConfigError(f"cap: {name} is {most}; at least 1 item of a value can be in a list")
+        if most < 1 or most % 1:
+            raise ConfigError(f"cap: {name} is {most}; a list can have 1 item of a value, or 2, 3, …")
         return values_of(self._columns[name]), most
 
     @cached_property

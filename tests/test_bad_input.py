@@ -134,7 +134,11 @@ BUILT = {
     "unknown relation liked": (["recommend", "--like", "IN_CATEGROY=x"], "no relation 'IN_CATEGROY', did you mean"),
     "unknown value liked": (["recommend", "--like", "IN_CATEGORY=Toy"], "no item has 'Toy' as IN_CATEGORY"),
     "no number of a cap": (["similar", "--item", "i01", "--cap", "IN_CATEGORY=x"], "'x' is no number of items"),
-    "a cap of nothing": (["similar", "--item", "i01", "--cap", "IN_CATEGORY=0"], "at least 1 item of a value"),
+    "a cap of nothing": (["similar", "--item", "i01", "--cap", "IN_CATEGORY=0"], "can have 1 item of a value"),
+    "a cap twice": (
+        ["similar", "--item", "i01", "--cap", "IN_CATEGORY=2", "--cap", "IN_CATEGORY=3"],
+        "IN_CATEGORY is given twice: 2 and 3",
+    ),
     "unknown cap": (
         ["similar", "--item", "i01", "--cap", "IN_CATEGROY=1"],
         "cap: no property or relation 'IN_CATEGROY'",

@@ -100,6 +100,8 @@ def test_a_capped_list_is_the_best_that_keeps_the_cap(shop):
             expected.append(item)
             seen.append(int(item.item[1:]) % 4)
     assert capped == expected
+    with pytest.raises(ConfigError, match="IN_CATEGORY is 1.5; a list can have 1 item"):
+        shop.recommend(["u07"], cap={"IN_CATEGORY": 1.5})
 
 
 def test_what_is_excluded_leaves_its_place_to_the_next(shop):
@@ -158,7 +160,7 @@ def test_a_filter_works_inside_the_search(shop):
     [
         ({"diversify": -0.1}, "diversify is -0.1"),
         ({"cap": {"prise": 1}}, "did you mean 'price'"),
-        ({"cap": {"price": 0}}, "at least 1"),
+        ({"cap": {"price": 0}}, "can have 1 item"),
     ],
 )
 def test_wishes_that_cannot_be_are_named(shop, wish, complaint):
