@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ..gnn.walks import degrees, scaled
 from .topk import search
@@ -90,21 +91,22 @@ def local_ease(
     return weights
 
 
-def low_pass(rows: Rows, *, rank: int = 128, iterations: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def low_pass(rows: Rows, *, rank: int = 128) -> tuple[np.ndarray, np.ndarray]:
     """The `rank` lowest graph frequencies as (L, V), float32 [item, rank] each: score = p L V^T.
 
-    N = D_c^-1/2 X D_i^-1/2; V spans its top right singular vectors (randomised power iteration); L = D_i^-1/2 V,
-    V = D_i^0.3 V: the ideal low-pass filter of GF-CF (Shen et al. 2021, eq. 12) with the popularity exponent eased.
+    N = D_c^-1/2 X D_i^-1/2; V spans its top right singular vectors; L = D_i^-1/2 V, V = D_i^0.3 V: the ideal low-pass
+    filter of GF-CF (Shen et al. 2021, eq. 12) with the popularity exponent eased.
+
+    The vectors are those of the matrix, not of where the search for them starts (Lanczos to machine precision), so one
+    more item hardly moves the scores of the others.
     """
     of_context, of_item = degrees(rows)
     normal = scaled(rows, of_context, of_item, 0.5, 0.5)
+    back, n_items = sp.csr_matrix(normal.T), normal.shape[1]
+    closeness = LinearOperator((n_items, n_items), matvec=lambda v: back @ (normal @ v), dtype=np.float32)
+    start = np.random.default_rng(0).standard_normal(n_items).astype(np.float32)
     rank = min(rank, min(normal.shape) - 1)
-    start = np.random.default_rng(seed).standard_normal((normal.shape[1], rank + 16)).astype(np.float32)
-    basis = start
-    for _ in range(iterations):
-        basis = np.linalg.qr(normal.T @ (normal @ basis))[0]
-    reached = (normal @ basis).astype(np.float64)  # its right singular vectors are eigenvectors of its Gram matrix
-    vectors = basis @ np.linalg.eigh(reached.T @ reached)[1][:, ::-1][:, :rank].astype(np.float32)
+    vectors = eigsh(closeness, k=rank, v0=start)[1][:, ::-1] if rank > 0 else np.zeros((n_items, 0), np.float32)
     root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
     left = np.where(of_item[:, None] > 0, vectors / root, 0)
     return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)

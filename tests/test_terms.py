@@ -255,12 +255,28 @@ def test_renewed_text_neighbours_are_those_of_a_new_search():
 
 def test_the_low_pass_filter_spans_the_largest_singular_vectors():
     rows = sp.random_array((80, 30), density=0.2, rng=np.random.default_rng(0), dtype=np.float32, format="csr")
-    left, right = factors.low_pass(factors.stacked([rows]), rank=5, iterations=40)
+    left, right = factors.low_pass(factors.stacked([rows]), rank=5)
     of_context, of_item = degrees(factors.stacked([rows]))
     normal = scaled(factors.stacked([rows]), of_context, of_item, 0.5, 0.5).toarray()
     vectors = np.linalg.svd(normal)[2][:5].T
     root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
-    np.testing.assert_allclose(left @ right.T, (vectors / root) @ (vectors * root**0.6).T, atol=1e-3)
+    np.testing.assert_allclose(left @ right.T, (vectors / root) @ (vectors * root**0.6).T, atol=1e-5)
+
+
+def test_the_low_pass_filter_is_the_same_whatever_the_order_of_rows_and_items():
+    random = np.random.default_rng(0)
+    rows = factors.stacked([sp.random_array((900, 400), density=0.02, rng=random, dtype=np.float32, format="csr")])
+    left, right = factors.low_pass(rows)
+    order, place = random.permutation(rows.shape[0]), random.permutation(rows.shape[1])
+    other_left, other_right = factors.low_pass(sp.csr_matrix(rows[order][:, place]))
+    np.testing.assert_allclose(other_left @ other_right.T, (left @ right.T)[np.ix_(place, place)], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 5), (2, 3), (40, 3), (3, 40)])
+def test_the_low_pass_filter_of_a_shop_with_next_to_nothing_is_finite(size):
+    left, right = factors.low_pass(sp.csr_matrix(np.ones(size, np.float32)))
+    assert left.shape == right.shape == (size[1], min(size) - 1)
+    assert np.isfinite(left @ right.T).all()
 
 
 @given(st.integers(0, 2**32 - 1))
