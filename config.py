@@ -323,7 +323,9 @@ class GnnSection(Section):
 class ModelSection(Section):
     """The scoring model: which terms, which pool, which head."""
 
-    head: Literal["linear", "gated", "mlp", "ensemble", "auto"] = "auto"  # linear or ensemble, by the check users
+    head: Literal["linear", "gated", "mlp", "mlps", "ensemble", "auto"] = (
+        "auto"  # linear, mlps, ensemble: by validation
+    )
     pool: Literal["auto", "learned", "strongest"] = "auto"
     search: Literal["exact", "approximate"] = "exact"  # of the pool; approximate needs the extra of that name
     pool_size: int = Field(200, ge=10)

@@ -113,7 +113,7 @@ def knobs_of(config: ShopConfig, relations: Sequence[Relation]) -> tuple[Knob, .
     if config.interactions.label is None:
         sizes = [size for size in (100, 200, 300, 500) if size >= config.evaluation.k]
         knobs += [
-            choice("model", "head", ("linear", "gated", "mlp", "ensemble")),
+            choice("model", "head", ("linear", "gated", "mlps", "ensemble")),
             choice("model", "pool", ("auto", "learned", "strongest")),
             choice("model", "pool_size", sizes),
         ]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from catalograph.pipeline.workshop import open_workshop
 from catalograph.pipeline.world import build_world
-from catalograph.scoring.head import ENSEMBLE, KINDS, fit_head, rank_pool
+from catalograph.scoring.head import KINDS, MEMBERS, fit_head, rank_pool
 from catalograph.scoring.metrics import rank_metrics
 from catalograph.scoring.model import rehearse
 
@@ -33,7 +33,7 @@ def main() -> None:
     )
     given = build_world(workshop).given
     rehearsal, k = rehearse(given, workshop.say), given.config.evaluation.k
-    for kind in (*KINDS, ENSEMBLE):
+    for kind in (*KINDS, *MEMBERS):
         for seed in range(options.seeds):
             start = time.perf_counter()
             head = fit_head(kind, rehearsal.sample, seed=seed)

@@ -1,4 +1,4 @@
-"""Heads: the learned function f that ranks the pooled items; `linear`, `gated`, `mlp` and `ensemble` (:mod:`.nets`)."""
+"""Heads: the learned function f that ranks the pooled items: a network of :mod:`.nets`, or the mean of several."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .nets import Gated, Linear, Mean, Mlp, Parts
 from .pool import Pool, softmax_loss
 
 KINDS: Mapping[str, type[Linear] | type[Gated]] = {"linear": Linear, "gated": Gated, "mlp": Mlp}
-ENSEMBLE = "ensemble"
-MEMBERS = ("gated", "mlp", "gated", "mlp")  # each from a seed of its own
+ENSEMBLE, MLPS = "ensemble", "mlps"
+MEMBERS = {ENSEMBLE: ("gated", "mlp", "gated", "mlp"), MLPS: ("mlp", "mlp")}  # each from a seed of its own
 DECAY = {"linear": 1e-3, "gated": 1e-3, "mlp": 1e-2}  # AdamW's weight decay
 CONSTANT_RATE, NETWORK_RATE = 0.03, 0.003
 LEAST = 50  # steps of training
@@ -109,8 +109,8 @@ class Head:
 
 def untrained(kind: str, terms: int, features: int) -> Parts:
     """The network of a head, as it starts."""
-    if kind == ENSEMBLE:
-        return Mean([untrained(name, terms, features) for name in MEMBERS])
+    if kind in MEMBERS:
+        return Mean([untrained(name, terms, features) for name in MEMBERS[kind]])
     return KINDS[kind](terms, features)
 
 
@@ -136,11 +136,12 @@ def fit_head(
     hardly move from where it starts.
     Equal seeds give equal heads; the generator of the caller is left as it was.
     """
-    if kind == ENSEMBLE:
-        first = start.parts() if isinstance(start, Mean) else [None] * len(MEMBERS)
+    if kind in MEMBERS:
+        names = MEMBERS[kind]
+        first = start.parts() if isinstance(start, Mean) else [None] * len(names)
         members = [
             fit_head(name, sample, seed=seed + n, epochs=epochs, batch=batch, start=one, device=device)
-            for n, (name, one) in enumerate(zip(MEMBERS, first, strict=True))
+            for n, (name, one) in enumerate(zip(names, first, strict=True))
         ]
         return Head(kind, Mean([member.net for member in members]).eval())
     with seeded(seed, device):
@@ -171,6 +172,12 @@ def fit_head(
                 optimizer.step()
                 schedule.step()
     return Head(kind, net.cpu().eval())
+
+
+def mlps_of(ensemble: Head) -> Head:
+    """The ensemble's perceptrons alone, which are better than all of it in some shops: nothing is fitted."""
+    assert isinstance(ensemble.net, Mean)
+    return Head(MLPS, Mean([member for member in ensemble.net.parts() if isinstance(member, Mlp)]).eval())
 
 
 def _standardised(net: Linear | Gated, sample: Sample) -> Linear | Gated:

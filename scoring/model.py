@@ -21,7 +21,7 @@ from .context import Context, item_features, user_features
 from .evidence import Evidence, Histories, Known, Relation, histories_of
 from .families import all_terms
 from .folds import Fold, end_of, training_folds
-from .head import ENSEMBLE, Head, Sample, fit_head, rank_pool
+from .head import ENSEMBLE, MLPS, Head, Sample, fit_head, mlps_of, rank_pool
 from .kept import kept
 from .metrics import is_held_out, rank_metrics
 from .placed import Placed
@@ -395,10 +395,19 @@ def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str
     """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there; going on from an
     earlier version, its kind: it has seen their answers, and another one would not."""
     wanted, k = given.config.model.head, given.config.evaluation.k
-    either = ("linear", ENSEMBLE) if rehearsal.warm is None else (rehearsal.warm.head.kind,)
+
+    def fitted(kind: str) -> Head:
+        start = _start(rehearsal.warm, kind)
+        return fit_head(kind, rehearsal.sample, seed=given.seed, device=given.device, **start)
+
+    if wanted == "auto" and rehearsal.warm is None:
+        heads = {kind: fitted(kind) for kind in ("linear", ENSEMBLE)}
+        heads[MLPS] = mlps_of(heads[ENSEMBLE])
+    else:
+        kind = wanted if rehearsal.warm is None or wanted != "auto" else rehearsal.warm.head.kind
+        heads = {kind: fitted(kind)}
     found = {}
-    for kind in either if wanted == "auto" else (wanted,):
-        head = fit_head(kind, rehearsal.sample, seed=given.seed, device=given.device, **_start(rehearsal.warm, kind))
+    for kind, head in heads.items():
         measured = rank_metrics(rank_pool(head, rehearsal.checked, k)[1], rehearsal.held_out, k)
         found[kind] = {f"ndcg@{k}": float(measured.ndcg.mean()), f"recall@{k}": float(measured.recall.mean())}
     return max(found, key=lambda kind: found[kind][f"ndcg@{k}"]), found

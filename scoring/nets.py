@@ -7,6 +7,7 @@ out of the pool may have what none in it has. c: context features, standardised,
     linear   part_k = w_k x_k
     gated    part_k = a_k(c) l_k + b_k(c) r_k
     mlp      part_k = a_k(c, l, r) l_k + b_k(c, l, r) r_k
+    mlps     the mean of several mlp networks' parts
     ensemble the mean of several gated and mlp networks' parts
 
 a and b are a learned constant plus a network that starts at zero. The third is a self-explaining network

@@ -100,7 +100,7 @@ def test_a_capped_list_is_the_best_that_keeps_the_cap(shop):
             expected.append(item)
             seen.append(int(item.item[1:]) % 4)
     assert capped == expected
-    with pytest.raises(ConfigError, match="IN_CATEGORY is 1.5; a list can have 1 item"):
+    with pytest.raises(ConfigError, match=r"IN_CATEGORY is 1\.5; a list can have 1 item"):
         shop.recommend(["u07"], cap={"IN_CATEGORY": 1.5})
 
 

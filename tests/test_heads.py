@@ -14,11 +14,22 @@ from catalograph import Recommender
 from catalograph.pipeline.rebuild import rebuild
 from catalograph.pipeline.workshop import open_workshop
 from catalograph.scoring.context import Context, peak_of
-from catalograph.scoring.head import ENSEMBLE, KINDS, Head, Sample, fit_head, rank_pool, untrained
+from catalograph.scoring.head import (
+    ENSEMBLE,
+    KINDS,
+    MEMBERS,
+    MLPS,
+    Head,
+    Sample,
+    fit_head,
+    mlps_of,
+    rank_pool,
+    untrained,
+)
 from catalograph.scoring.pool import Pool, Scorable, fill, learn_blend
 from catalograph.scoring.terms import LowRank, Prior
 
-EVERY = (*KINDS, ENSEMBLE)
+EVERY = (*KINDS, *MEMBERS)
 
 
 def random_head(kind, terms, features, seed=0):
@@ -230,7 +241,7 @@ def test_auto_takes_the_head_that_validates_best_and_the_bundle_keeps_it(tmp_pat
     rebuild(open_workshop(toml, out=tmp_path / "build", device="cpu"))
     shop = Recommender.load(tmp_path / "build")
     heads = shop.model.report["heads"]
-    assert set(heads) == {"linear", ENSEMBLE}
+    assert set(heads) == {"linear", ENSEMBLE, MLPS}
     best = max(heads, key=lambda kind: heads[kind]["ndcg@10"])
     assert shop.model.head.kind == shop.model.report["head"] == best
     assert shop.model.report["validation"] == heads[best]
@@ -245,6 +256,13 @@ def test_an_ensemble_is_the_mean_of_heads_fitted_alone():
     mean = np.mean([head.scores(sample.values, sample.context) for head in alone], axis=0)
     both = fit_head(ENSEMBLE, sample, seed=5, epochs=1)
     np.testing.assert_allclose(both.scores(sample.values, sample.context), mean, rtol=1e-4, atol=1e-5)
+    perceptrons = (alone[1].scores(sample.values, sample.context) + alone[3].scores(sample.values, sample.context)) / 2
+    found = mlps_of(both)
+    np.testing.assert_allclose(found.scores(sample.values, sample.context), perceptrons, rtol=1e-4, atol=1e-5)
+    again = Head.of_arrays(found.kind, found.arrays())
+    np.testing.assert_array_equal(
+        again.scores(sample.values, sample.context), found.scores(sample.values, sample.context)
+    )
 
 
 def test_thirty_users_are_enough_for_one_plain_signal():
