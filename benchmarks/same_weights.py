@@ -12,6 +12,7 @@ from catalograph.pipeline.fitting import bundle_of
 from catalograph.pipeline.workshop import Workshop
 from catalograph.pipeline.world import build_world
 from catalograph.scoring.bundle import Bundle, StoredVectors
+from catalograph.scoring.folds import asks_next
 from catalograph.scoring.model import Answers, rebuilt
 
 
@@ -22,7 +23,9 @@ def rebuilt_with_weights(workshop: Workshop, shop: Bundle, stored: StoredVectors
     label = world.catalogue.item_label
     old = {id_: row for row, id_ in enumerate(shop.items["id"].to_pylist())}
     rows = np.array([old.get(id_, -1) for id_ in world.snapshot.ids[label].ids])
-    unused = {name for name, relation in workshop.config.relations.items() if not relation.use}
+    config = workshop.config
+    unused = {name for name, relation in config.relations.items() if not relation.use}
+    sequential = asks_next(world.given.log, config.split, config.model.folds)
 
     def learn(seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
         if stored is None:
@@ -32,10 +35,11 @@ def rebuilt_with_weights(workshop: Workshop, shop: Bundle, stored: StoredVectors
             label,
             seen,
             world.given.text,
-            workshop.config.gnn,
+            config.gnn,
             exclude=world.catalogue.derived | unused,
             trained=stored,
             rows=rows,
+            sequential=sequential,
         )
 
     given, model = replace(world.given, learn_vectors=learn), shop.model

@@ -90,12 +90,13 @@ def propagate(
     exclude: frozenset[str],
     trained: Weights,
     rows: np.ndarray,
+    sequential: bool | None = None,
 ) -> RelationVectors:
     """The vectors that the weights of `trained` give on another graph and log: nothing is learned.
 
     rows: int64 [item], the row each item had when the weights were learned, -1 for a new one. A new item has no free
     vector, so its text and its neighbours speak for it; a relation the weights do not know passes nothing on. The
-    state stays that of `trained`, its free vectors in the order of the new items.
+    state stays that of `trained`, its free vectors in the order of the new items. `sequential` is what it was then.
 
     Raises:
         ConfigError: the weights are of a team's own module, which may read anything of a graph.
@@ -109,7 +110,8 @@ def propagate(
     trained = moved(trained, rows)
     ranker.load_state_dict(_fitting(trained, encoder, -torch.inf))
     ranker.eval()
-    found = _vectors(ranker, _distinct(log), log.ordered, trained.validation, whole=True)
+    ordered = log.ordered if sequential is None else sequential
+    found = _vectors(ranker, _distinct(log), ordered, trained.validation, whole=True)
     return replace(found, state=trained.state, gated=trained.gated)
 
 

@@ -18,7 +18,7 @@ from ..scoring import versions
 from ..scoring.clicks import Pairs
 from ..scoring.evidence import keys_of, relations_of, unread_relations
 from ..scoring.families import check_names
-from ..scoring.folds import Fold, end_of, fold_of
+from ..scoring.folds import Fold, asks_next, end_of, fold_of
 from ..scoring.model import Answers, Ingredients, LearnVectors
 from ..scoring.warm import Warm, fits, warm_of
 from .graph import stored
@@ -63,7 +63,7 @@ def build_world(workshop: Workshop, graph_inputs: str | None = None, *, split: i
     text = encoded(workshop, catalogue, snapshot, encoder)
     test = fold_of(train, hidden, end_of(train, config.split)) if len(hidden) else None
     warm = _warm(workshop, users, items, text, test)
-    learn = _learner(workshop, catalogue, snapshot, text)
+    learn = _learner(workshop, catalogue, snapshot, train, text)
     given = Ingredients(config, train, relations, text, learn, workshop.seed, warm, workshop.device)
     if test is not None and config.evaluation.users:
         test = replace(test, users=test.users[: config.evaluation.users])
@@ -109,12 +109,19 @@ def _check_relations(config: ShopConfig, snapshot: Snapshot) -> None:
 def on_graph(given: Ingredients, workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot) -> Ingredients:
     """The same events and texts over this graph, with the relations and vectors the workshop's settings ask for."""
     relations = relations_of(snapshot, catalogue.item_label, workshop.config.relations, catalogue.derived)
-    return replace(given, relations=relations, learn_vectors=_learner(workshop, catalogue, snapshot, given.text))
+    learn = _learner(workshop, catalogue, snapshot, given.log, given.text)
+    return replace(given, relations=relations, learn_vectors=learn)
 
 
-def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text: np.ndarray | None) -> LearnVectors:
-    """The way to relation vectors over this graph and these texts; it gives None where [gnn] is off."""
-    settings = workshop.config.gnn
+def _learner(
+    workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, log: InteractionLog, text: np.ndarray | None
+) -> LearnVectors:
+    """The way to relation vectors over this graph and these texts; it gives None where [gnn] is off.
+
+    They learn what the cuts of the whole `log` ask for: the next item of a history, or one out of its midst.
+    """
+    config, settings = workshop.config, workshop.config.gnn
+    sequential = asks_next(log, config.split, config.model.folds)
 
     def learn(seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
         if settings.model == "none":
@@ -130,6 +137,7 @@ def _learner(workshop: Workshop, catalogue: Catalogue, snapshot: Snapshot, text:
             device=workshop.device,
             seed=workshop.seed,
             init=start,
+            sequential=sequential,
             say=workshop.indented,
         )
 

@@ -27,7 +27,7 @@ from ..loaders.catalogue import EdgeKey
 from ..loaders.load import plain_arrow
 from .bundle import LOG_COLUMNS, Bundle, StoredVectors
 from .evidence import Known, relations_of
-from .folds import end_of
+from .folds import asks_next, end_of
 from .knowledge import rows_of, snapshot_of, with_relations
 from .model import Ingredients, Model, indexed, scorable_at
 from .terms import ItemItem, LowRank, Term, family
@@ -224,7 +224,15 @@ def _vectors(
     came[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
     unused = {name for name, relation in config.relations.items() if not relation.use}
     return propagate(
-        after.data, label, log, text, config.gnn, exclude=frozenset(derived | unused), trained=stored, rows=came
+        after.data,
+        label,
+        log,
+        text,
+        config.gnn,
+        exclude=frozenset(derived | unused),
+        trained=stored,
+        rows=came,
+        sequential=asks_next(log, config.split, config.model.folds),
     )
 
 

@@ -81,6 +81,11 @@ def labelled_cut(log: InteractionLog, split: SplitSection) -> tuple[np.ndarray, 
     return log.at / DAY_MS >= end - split.period_days, split.model_copy(update={"at": at})
 
 
+def asks_next(log: InteractionLog, split: SplitSection, count: int) -> bool:
+    """Whether what the cuts of this shop ask for comes after what is known, and not out of the midst of it."""
+    return log.ordered and _kind(log, split, count) != "random"
+
+
 def in_no_fold(log: InteractionLog, split: SplitSection, count: int) -> np.ndarray:
     """bool [event]: which none of the `count` folds holds out, and may be looked at before the folds are fitted on."""
     kind = _kind(log, split, count)

@@ -573,6 +573,7 @@ name = "small"
 [gnn]
 dim = 4
 epochs = 1
+history = 4
 [model]
 pool_size = 10
 head = "linear"
@@ -605,6 +606,11 @@ def labelled(place, random):
     return f",{random.integers(2)},{'train' if place else 'test'},2024-01-{place + 1:02}"
 
 
+def in_parts(place, _):
+    return f",{place},{'test' if place == 4 else 'train'}"
+
+
+OUT_OF_THE_MIDST = 'position = "pos"\n[split]\nmethod = "column"\ncolumn = "part"\nlike = "random"\n'
 DISLIKED = next(row.split(",") for row in events(labelled) if ",0,train," in row)
 
 
@@ -620,6 +626,15 @@ DISLIKED = next(row.split(",") for row in events(labelled) if ",0,train," in row
                 {"op": "interaction", "user": "u01", "item": "i05"},
                 {"op": "interaction", "user": "u02", "item": "i03", "position": 20},
                 {"op": "retire_item", "id": "i04"},
+            ],
+        ),
+        (
+            OUT_OF_THE_MIDST,
+            "user,item,pos,part",
+            in_parts,
+            [
+                {"op": "interaction", "user": "u01", "item": "new"},
+                {"op": "interaction", "user": "u02", "item": "i03", "position": 20},
             ],
         ),
         (
@@ -651,7 +666,13 @@ DISLIKED = next(row.split(",") for row in events(labelled) if ",0,train," in row
             [{"op": "interaction", "user": DISLIKED[0], "item": DISLIKED[1], "at": DISLIKED[4], "label": 1}],
         ),
     ],
-    ids=["positions and no item table", "no order", "labelled pairs", "a label that changes"],
+    ids=[
+        "positions and no item table",
+        "an order and a random split",
+        "no order",
+        "labelled pairs",
+        "a label that changes",
+    ],
 )
 def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, number, changes):
     (tmp_path / "items.csv").write_text("item,brand\n" + "".join(f"i{n:02},b{n % 4}\n" for n in range(15)))
@@ -661,6 +682,18 @@ def test_other_kinds_of_shops_are_updated_alike(tmp_path, settings, header, numb
     after, updated = bundles.load(versions.published(out))[0], graph_of(out).digest
     assert_equal(after, with_fixed_weights(before, toml, out))
     assert graph_of(out).digest == updated
+
+
+def test_relation_vectors_learn_what_the_shop_asks_for(tmp_path):
+    """Where the next item is asked for, newer ones count as is learned; out of the midst of a history all alike."""
+    last = 'position = "pos"\n[split]\nmethod = "last"\n'
+    for split, header, number, alike in (
+        (last, "user,item,pos", lambda place, _: f",{place}", False),
+        (OUT_OF_THE_MIDST, "user,item,pos,part", in_parts, True),
+    ):
+        _, out = small_shop(tmp_path, split, header, number)
+        decay = bundles.load(versions.published(out))[0].model.decay
+        assert (np.unique(decay).size == 1) == alike
 
 
 def small_shop(folder, settings, header, number):
