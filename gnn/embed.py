@@ -12,8 +12,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What was learned. state: the weights of the whole model by name. gated: the relations its gates are of, in order
-    (none when the model is a team's own). validation: NDCG@10 after each epoch.
+    """What was learned. state: the weights of the whole model by name, none of them to start anew. gated: the relations
+    its gates are of, in order (none when the model is a team's own). validation: NDCG@10 after each epoch.
     """
 
     state: dict[str, Tensor] = field(repr=False)
@@ -24,6 +24,11 @@ class Weights:
     def best_epoch(self) -> int:
         """The epoch, counted from 1, whose weights were kept; 0 when nothing was validated."""
         return int(np.argmax(self.validation)) + 1 if self.validation else 0
+
+    @property
+    def anew(self) -> Weights:
+        """As many epochs, from the beginning."""
+        return Weights(state={}, gated=(), validation=self.validation)
 
 
 @dataclass(frozen=True)

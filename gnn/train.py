@@ -60,7 +60,7 @@ def train_relational(
         graph = graph_for_training(data, item, text, exclude)
         encoder = make_encoder(section.model, graph, item, section.dim, section.layers)
         ranker = _Ranker(encoder, graph.to(device), item, section).to(device)  # made on the CPU: one start everywhere
-        if init is not None:
+        if init is not None and init.state:
             ranker.load_state_dict(_fitting(init, encoder, START_GATE))
         lessons = _Lessons(pairs, section, ordered)
         if not len(lessons):

@@ -241,11 +241,11 @@ def _start(warm: Warm | None, kind: str) -> dict[str, Any]:
 
 
 def _vectors_to_start(given: Ingredients, rehearsal: Rehearsal) -> Weights | None:
-    """Where R_s of the whole log starts: at the version before, if it has seen nothing else, or at the newest fold."""
+    """Where R_s of the whole log starts: at the version before, if it has seen nothing else, or as the newest fold."""
     warm = rehearsal.warm
     if warm is not None and warm.gnn is not None and _within(warm.seen, given.log):
         return warm.gnn
-    return rehearsal.vectors
+    return rehearsal.start
 
 
 def _kept(rehearsal: Rehearsal, reached: np.ndarray, say: Say) -> dict[str, Any]:
@@ -274,8 +274,8 @@ class Rehearsal:
     """The folds played through: what heads learn from, and the pools of the check users they are judged on.
 
     blend, cold: float64 [term] and [cold term]. check: int64 rows of the check users. held_out: sparse [check user,
-    item]. vectors: R_s of the newest fold. report: on the way. warm: the weights it goes on from, if they fit; before:
-    what the check users get by those, NDCG@k float64 [check user].
+    item]. start: where R_s of the whole log starts. report: on the way. warm: the weights it goes on from, if they fit;
+    before: what the check users get by those, NDCG@k float64 [check user].
     """
 
     blend: np.ndarray
@@ -284,7 +284,7 @@ class Rehearsal:
     checked: Pool
     check: np.ndarray
     held_out: sp.csr_matrix
-    vectors: RelationVectors | None
+    start: Weights | None
     report: dict[str, Any]
     warm: Warm | None
     before: np.ndarray
@@ -340,7 +340,8 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
             f"no customer's next item is among the {settings.pool_size} of their pool, so nobody teaches the head; "
             "raise model.pool_size, or give the shop more of its [interactions]"
         )
-    return Rehearsal(blend, cold, sample, checked, roles.check, held_out, vectors[0], report, warm, before)
+    start = _as_the_newest(folds, vectors[0])
+    return Rehearsal(blend, cold, sample, checked, roles.check, held_out, start, report, warm, before)
 
 
 def _fitting(warm: Warm | None, scorable: Scorable, say: Say) -> Warm | None:
@@ -471,6 +472,14 @@ def vectors_of_folds(given: Ingredients, folds: list[Fold], roles: Roles) -> lis
         picking = np.setdiff1d(fold.users, roles.check)[:PICKING_USERS]
         found.append(given.learn_vectors(fold.seen, answers(fold, picking) if len(picking) else None, start))
     return found[::-1]
+
+
+def _as_the_newest(folds: list[Fold], newest: Weights | None) -> Weights | None:
+    """Where R_s of the whole log starts: from the newest fold only if that started from the one before. Else anew, for
+    as many epochs: heads have learned from vectors that were trained so long, and not twice as long."""
+    if newest is None or (len(folds) > 1 and _within(folds[1].seen, folds[0].seen)):
+        return newest
+    return newest.anew
 
 
 def answers(fold: Fold, users: np.ndarray) -> Answers:

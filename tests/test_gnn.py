@@ -207,6 +207,8 @@ def test_validation_keeps_the_best_of_all_epochs(log):
     warm = train(graph(), log, long, init=vectors)
     assert warm.validation == ()
     assert (warm.items != vectors.items).any()
+    fresh = train(graph(), log, SECTION.model_copy(update={"epochs": vectors.best_epoch}))
+    assert np.array_equal(train(graph(), log, long, init=vectors.anew).items, fresh.items)
 
 
 @pytest.mark.parametrize("position", [None, np.tile(np.arange(7), USERS)])

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from shops import SHOP, copied, make_shop
 from tiny import tiny_bert
 
 from catalograph import Recommender
 from catalograph.cli import main
+from catalograph.gnn.embed import Weights
 from catalograph.kg.log import InteractionLog
 from catalograph.kg.snapshot import IdMap
 from catalograph.pipeline.rebuild import rebuild
@@ -21,7 +23,7 @@ from catalograph.scoring.drift import drift
 from catalograph.scoring.folds import training_folds
 from catalograph.scoring.head import Sample, fit_head
 from catalograph.scoring.kept import kept
-from catalograph.scoring.model import Ingredients, roles_of, vectors_of_folds
+from catalograph.scoring.model import Ingredients, _as_the_newest, roles_of, vectors_of_folds
 from catalograph.scoring.warm import warm_of
 
 
@@ -85,6 +87,18 @@ def test_a_fold_starts_from_weights_that_have_seen_nothing_it_hides(built, seen_
     folds = training_folds(given.log, split, 2)
     vectors_of_folds(given, folds, roles_of(folds, 5))
     assert [start is warm.gnn for start in starts[::-1]] == warm_starts  # the oldest fold is learned first
+
+
+@pytest.mark.parametrize(("method", "goes_on"), [("none", True), ("random", False)])
+def test_the_whole_log_starts_as_the_newest_fold_did(built, method, goes_on):
+    """From the fold before, which knows less; but draws at random have seen each other's answers and start anew."""
+    split = open_workshop(built[0], device="cpu").config.split
+    split = split.model_copy(update={"method": method, "period_days": 10, "at": None})
+    vectors = Weights(state={"gates": torch.zeros(1)}, gated=("r",), validation=(0.1, 0.3, 0.2))
+    started = _as_the_newest(training_folds(log_of(30), split, 2), vectors)
+    assert (started is vectors) == goes_on
+    assert started.best_epoch == 2
+    assert bool(started.state) == goes_on
 
 
 def test_a_warm_rebuild_goes_on_and_tells_what_it_kept(shop, capsys):
