@@ -12,7 +12,6 @@ from catalograph.pipeline.fitting import bundle_of
 from catalograph.pipeline.workshop import Workshop
 from catalograph.pipeline.world import build_world
 from catalograph.scoring.bundle import Bundle, StoredVectors
-from catalograph.scoring.folds import asks_next
 from catalograph.scoring.model import Answers, rebuilt
 
 
@@ -25,7 +24,6 @@ def rebuilt_with_weights(workshop: Workshop, shop: Bundle, stored: StoredVectors
     rows = np.array([old.get(id_, -1) for id_ in world.snapshot.ids[label].ids])
     config = workshop.config
     unused = {name for name, relation in config.relations.items() if not relation.use}
-    sequential = asks_next(world.given.log, config.split, config.model.folds)
 
     def learn(seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
         if stored is None:
@@ -39,7 +37,6 @@ def rebuilt_with_weights(workshop: Workshop, shop: Bundle, stored: StoredVectors
             exclude=world.catalogue.derived | unused,
             trained=stored,
             rows=rows,
-            sequential=sequential,
         )
 
     given, model = replace(world.given, learn_vectors=learn), shop.model

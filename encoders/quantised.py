@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..durable import move_in
-from ..errors import ArtifactError, MissingExtraError
+from ..errors import ArtifactError, ConfigError, MissingExtraError
 
+LIBRARIES, INSTALL = ("onnx", "onnxruntime", "onnxscript"), "pip install 'catalograph[int8]'"
 INPUTS = ("input_ids", "attention_mask")
 OPSET = 18  # of ONNX's operators
 
@@ -31,25 +33,34 @@ def quantised(model: SentenceTransformer, kept: Path | None) -> SentenceTransfor
     kept: a file that holds the integers, or will where it can be written: to make them takes some twenty seconds.
 
     Raises:
-        MissingExtraError: the extra `int8` is not installed.
+        ConfigError: the model cannot be written as ONNX, or several processes would each encode for themselves.
         ArtifactError: the file is damaged.
     """
-    try:
-        import onnxruntime  # noqa: PLC0415  of the extra
-    except ImportError:
-        raise MissingExtraError(
-            "encoder.precision = 'int8' needs onnxruntime: pip install 'catalograph[int8]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("encoder.precision = 'int8' is for one process: vectors depend on the batch; say 'full'")
+    from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415  of the extra
+
+    options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     module: Any = model[0]
-    written = _written(module.model, kept)
+    written = kept.read_bytes() if kept is not None and kept.is_file() else _written(module, kept)
     try:
-        session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+        session = InferenceSession(written, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # each of its errors has a class of its own, without a base
         raise ArtifactError(f"{kept}: damaged ({str(e).splitlines()[0]}); delete it, and it is made again") from None
     module.model = _Integers(session, module.model.config)
     return model
+
+
+def require_libraries() -> None:
+    """Say what is missing of the extra.
+
+    Raises:
+        MissingExtraError: something is.
+    """
+    missing = [library for library in LIBRARIES if find_spec(library) is None]
+    if missing:
+        raise MissingExtraError(f"encoder.precision = 'int8' needs {', '.join(missing)}: {INSTALL}")
 
 
 class _Integers(nn.Module):
@@ -76,12 +87,14 @@ class _Tokens(nn.Module):
         return found
 
 
-def _written(bert: nn.Module, kept: Path | None) -> bytes:
-    """The BERT in integers as ONNX, from `kept` or for it."""
-    if kept is not None and kept.is_file():
-        return kept.read_bytes()
+def _written(module: Any, kept: Path | None) -> bytes:
+    """The module's BERT in integers as ONNX, and in the file `kept` for the next process."""
     with TemporaryDirectory() as folder:
-        made = _made(bert, Path(folder))
+        try:
+            made = _made(module.model, Path(folder))
+        except Exception as e:  # of torch, onnx or onnxruntime, whoever finds something it does not know
+            reason = (str(e).splitlines() or [type(e).__name__])[0]
+            raise ConfigError(f"encoder.precision = 'int8' does not fit this model ({reason}); say 'full'") from None
         if kept is not None:
             with suppress(OSError):  # a folder that cannot be written keeps nothing
                 kept.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +104,7 @@ def _written(bert: nn.Module, kept: Path | None) -> bytes:
 
 
 def _made(bert: nn.Module, folder: Path) -> Path:
+    """A file of the BERT in integers."""
     from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic  # noqa: PLC0415  of the extra
 
     tokens, mask = (torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)  # one tensor twice would count as one input

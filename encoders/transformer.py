@@ -47,7 +47,7 @@ def encode(
 
     Raises:
         ConfigError: the model cannot be loaded.
-        ArtifactError, MissingExtraError: the packaged weights are damaged or absent.
+        ArtifactError, MissingExtraError: the packaged weights, or the integers of `int8`, are damaged or absent.
     """
     weights = resolve(section.model)
     shelf = None if cache is None else cache / _shelf(weights, section)
@@ -164,8 +164,9 @@ def opened(weights: Weights, section: EncoderSection, device: str, shelf: Path |
     """The model at its precision; in a folder `shelf` are its integers."""
     if section.precision != "int8":
         return load_model(weights, section, device)
-    from .quantised import quantised  # noqa: PLC0415  heavy
+    from .quantised import quantised, require_libraries  # noqa: PLC0415  heavy
 
+    require_libraries()
     return quantised(load_model(weights, section, "cpu"), None if shelf is None else shelf / INTEGERS)
 
 

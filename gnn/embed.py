@@ -25,11 +25,6 @@ class Weights:
         """The epoch, counted from 1, whose weights were kept; 0 when nothing was validated."""
         return int(np.argmax(self.validation)) + 1 if self.validation else 0
 
-    @property
-    def anew(self) -> Weights:
-        """As many epochs, from the beginning."""
-        return Weights(state={}, gated=(), validation=self.validation)
-
 
 @dataclass(frozen=True)
 class RelationVectors(Weights):

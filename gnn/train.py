@@ -47,8 +47,8 @@ def train_relational(
     Loss: softmax at `temperature` of the true item among sampled and in-batch ones (van den Oord et al. 2018), given
     the user's items before it; or, unless `sequential` (default: the log has an order), a random few of the others.
     `valid` (users, items; int64 [n] pairs) picks the epoch. Without it there are as many epochs as `init` was best
-    after, else all. `init`, from the same graph, is where the weights start. Nothing stops early: the learning rate
-    falls over all epochs.
+    after, else all. `init`, from the same graph, is where the weights start, if it has any. Nothing stops early: the
+    learning rate falls over all epochs.
     Equal seeds give equal results on the CPU; the generator of the caller is left as it was.
 
     Raises:
@@ -62,6 +62,8 @@ def train_relational(
         ranker = _Ranker(encoder, graph.to(device), item, section).to(device)  # made on the CPU: one start everywhere
         if init is not None and init.state:
             ranker.load_state_dict(_fitting(init, encoder, START_GATE))
+        if not ordered:
+            nn.init.zeros_(ranker.decay)  # it may come from when the order counted
         lessons = _Lessons(pairs, section, ordered)
         if not len(lessons):
             raise CatalographError("no user has two items to learn relation vectors from; set gnn.model = 'none'")
@@ -90,13 +92,12 @@ def propagate(
     exclude: frozenset[str],
     trained: Weights,
     rows: np.ndarray,
-    sequential: bool | None = None,
 ) -> RelationVectors:
     """The vectors that the weights of `trained` give on another graph and log: nothing is learned.
 
     rows: int64 [item], the row each item had when the weights were learned, -1 for a new one. A new item has no free
     vector, so its text and its neighbours speak for it; a relation the weights do not know passes nothing on. The
-    state stays that of `trained`, its free vectors in the order of the new items. `sequential` is what it was then.
+    state stays that of `trained`, its free vectors in the order of the new items.
 
     Raises:
         ConfigError: the weights are of a team's own module, which may read anything of a graph.
@@ -110,7 +111,7 @@ def propagate(
     trained = moved(trained, rows)
     ranker.load_state_dict(_fitting(trained, encoder, -torch.inf))
     ranker.eval()
-    ordered = log.ordered if sequential is None else sequential
+    ordered = bool(trained.state["decay"].any())  # it stays at zero where the order does not count
     found = _vectors(ranker, _distinct(log), ordered, trained.validation, whole=True)
     return replace(found, state=trained.state, gated=trained.gated)
 

@@ -27,7 +27,7 @@ from ..loaders.catalogue import EdgeKey
 from ..loaders.load import plain_arrow
 from .bundle import LOG_COLUMNS, Bundle, StoredVectors
 from .evidence import Known, relations_of
-from .folds import asks_next, end_of
+from .folds import end_of
 from .knowledge import rows_of, snapshot_of, with_relations
 from .model import Ingredients, Model, indexed, scorable_at
 from .terms import ItemItem, LowRank, Term, family
@@ -232,7 +232,6 @@ def _vectors(
         exclude=frozenset(derived | unused),
         trained=stored,
         rows=came,
-        sequential=asks_next(log, config.split, config.model.folds),
     )
 
 

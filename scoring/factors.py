@@ -98,7 +98,8 @@ def low_pass(rows: Rows, *, rank: int = 128) -> tuple[np.ndarray, np.ndarray]:
     filter of GF-CF (Shen et al. 2021, eq. 12) with the popularity exponent eased.
 
     The vectors are those of the matrix, not of where the search for them starts (Lanczos to machine precision), so one
-    more item hardly moves the scores of the others.
+    more item hardly moves the scores of the others; unless the graph falls into more than `rank` parts, each of which
+    has a vector of the frequency 0.
     """
     of_context, of_item = degrees(rows)
     normal = scaled(rows, of_context, of_item, 0.5, 0.5)
@@ -106,7 +107,11 @@ def low_pass(rows: Rows, *, rank: int = 128) -> tuple[np.ndarray, np.ndarray]:
     closeness = LinearOperator((n_items, n_items), matvec=lambda v: back @ (normal @ v), dtype=np.float32)
     start = np.random.default_rng(0).standard_normal(n_items).astype(np.float32)
     rank = min(rank, min(normal.shape) - 1)
-    vectors = eigsh(closeness, k=rank, v0=start)[1][:, ::-1] if rank > 0 else np.zeros((n_items, 0), np.float32)
+    vectors = (
+        eigsh(closeness, k=rank, v0=start)[1][:, ::-1]
+        if rank > 0 and normal.nnz
+        else np.zeros((n_items, 0), np.float32)
+    )
     root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
     left = np.where(of_item[:, None] > 0, vectors / root, 0)
     return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)

@@ -83,7 +83,7 @@ def labelled_cut(log: InteractionLog, split: SplitSection) -> tuple[np.ndarray, 
 
 def asks_next(log: InteractionLog, split: SplitSection, count: int) -> bool:
     """Whether what the cuts of this shop ask for comes after what is known, and not out of the midst of it."""
-    return log.ordered and _kind(log, split, count) != "random"
+    return _kind(log, split, count) != "random"
 
 
 def in_no_fold(log: InteractionLog, split: SplitSection, count: int) -> np.ndarray:

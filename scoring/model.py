@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from ..config import ShopConfig
 from ..errors import ConfigError
+from ..gnn.embed import Weights
 from ..kg.log import InteractionLog
 from .approximate import DenseIndex, share_of
 from .boosted import BoostedHead
@@ -30,7 +31,7 @@ from .profiles import profiles_of
 from .terms import Term
 
 if TYPE_CHECKING:
-    from ..gnn.train import RelationVectors, Weights
+    from ..gnn.train import RelationVectors
     from .warm import Warm
 
 Say = Callable[[str], None]
@@ -209,7 +210,7 @@ def fit(given: Ingredients, say: Say = lambda _: None) -> Model:
     if rehearsal.warm is not None:
         reached = _ndcg(head, rehearsal.checked, rehearsal.held_out, given.config.evaluation.k)
         report["kept"] = _kept(rehearsal, reached, say)
-    model = rebuilt(given, rehearsal.blend, rehearsal.cold, head, _vectors_to_start(given, rehearsal), report)
+    model = rebuilt(given, rehearsal.blend, rehearsal.cold, head, rehearsal.start, report)
     if given.config.model.search == "approximate":
         model = indexed(model, given.log, say)
     model.report["fit_s"] = round(time.perf_counter() - start, 2)
@@ -238,14 +239,6 @@ def indexed(model: Model, log: InteractionLog, say: Say = lambda _: None) -> Mod
 def _start(warm: Warm | None, kind: str) -> dict[str, Any]:
     """How a head goes on from an earlier one of its kind: half the way is enough."""
     return {} if warm is None or warm.head.kind != kind else {"start": warm.head.net, "epochs": 5}
-
-
-def _vectors_to_start(given: Ingredients, rehearsal: Rehearsal) -> Weights | None:
-    """Where R_s of the whole log starts: at the version before, if it has seen nothing else, or as the newest fold."""
-    warm = rehearsal.warm
-    if warm is not None and warm.gnn is not None and _within(warm.seen, given.log):
-        return warm.gnn
-    return rehearsal.start
 
 
 def _kept(rehearsal: Rehearsal, reached: np.ndarray, say: Say) -> dict[str, Any]:
@@ -340,7 +333,7 @@ def rehearse(given: Ingredients, say: Say = lambda _: None) -> Rehearsal:
             f"no customer's next item is among the {settings.pool_size} of their pool, so nobody teaches the head; "
             "raise model.pool_size, or give the shop more of its [interactions]"
         )
-    start = _as_the_newest(folds, vectors[0])
+    start = _start_of_all(given, folds, vectors)
     return Rehearsal(blend, cold, sample, checked, roles.check, held_out, start, report, warm, before)
 
 
@@ -395,18 +388,19 @@ def roles_of(folds: list[Fold], check_users: int) -> Roles:
 def choose_head(given: Ingredients, rehearsal: Rehearsal) -> tuple[str, dict[str, dict[str, float]]]:
     """The kind with the highest NDCG@k on the check users, and what each kind asked for reached there; going on from an
     earlier version, its kind: it has seen their answers, and another one would not."""
-    wanted, k = given.config.model.head, given.config.evaluation.k
+    wanted, k = str(given.config.model.head), given.config.evaluation.k
 
     def fitted(kind: str) -> Head:
         start = _start(rehearsal.warm, kind)
         return fit_head(kind, rehearsal.sample, seed=given.seed, device=given.device, **start)
 
-    if wanted == "auto" and rehearsal.warm is None:
+    if wanted == "auto" and rehearsal.warm is not None:
+        wanted = rehearsal.warm.head.kind
+    if wanted == "auto":
         heads = {kind: fitted(kind) for kind in ("linear", ENSEMBLE)}
         heads[MLPS] = mlps_of(heads[ENSEMBLE])
     else:
-        kind = wanted if rehearsal.warm is None or wanted != "auto" else rehearsal.warm.head.kind
-        heads = {kind: fitted(kind)}
+        heads = {wanted: fitted(wanted)}
     found = {}
     for kind, head in heads.items():
         measured = rank_metrics(rank_pool(head, rehearsal.checked, k)[1], rehearsal.held_out, k)
@@ -466,20 +460,33 @@ def vectors_of_folds(given: Ingredients, folds: list[Fold], roles: Roles) -> lis
     """
     found: list[RelationVectors | None] = []
     for number, fold in reversed(list(enumerate(folds))):
-        start: Weights | None = found[-1] if found and _within(folds[number + 1].seen, fold.seen) else None
-        if given.warm is not None and given.warm.gnn is not None and _within(given.warm.seen, fold.seen):
-            start = given.warm.gnn
+        start = _start_of(given, fold.seen, folds[number + 1].seen, found[-1]) if found else _start_of(given, fold.seen)
         picking = np.setdiff1d(fold.users, roles.check)[:PICKING_USERS]
         found.append(given.learn_vectors(fold.seen, answers(fold, picking) if len(picking) else None, start))
     return found[::-1]
 
 
-def _as_the_newest(folds: list[Fold], newest: Weights | None) -> Weights | None:
-    """Where R_s of the whole log starts: from the newest fold only if that started from the one before. Else anew, for
-    as many epochs: heads have learned from vectors that were trained so long, and not twice as long."""
-    if newest is None or (len(folds) > 1 and _within(folds[1].seen, folds[0].seen)):
-        return newest
-    return newest.anew
+def _start_of(
+    given: Ingredients, seen: InteractionLog, before: InteractionLog | None = None, vectors: Weights | None = None
+) -> Weights | None:
+    """Weights of R_s that know nothing but `seen`: of the published version, or `vectors`, which know `before`."""
+    warm = given.warm
+    if warm is not None and warm.gnn is not None and _within(warm.seen, seen):
+        return warm.gnn
+    return vectors if before is not None and _within(before, seen) else None
+
+
+def _start_of_all(given: Ingredients, folds: list[Fold], vectors: list[RelationVectors | None]) -> Weights | None:
+    """Where R_s of the whole log starts, and after how many epochs it ends: like the newest fold, whose vectors heads
+    have learned from. Draws at random have seen each other's answers and started anew; so does this one then."""
+    if vectors[0] is None:
+        return None
+    measured = next((found.validation for found in vectors if found is not None and found.validation), ())
+    older = (folds[1].seen, vectors[1]) if len(folds) > 1 else ()
+    start = _start_of(given, folds[0].seen, *older) and _start_of(given, given.log, folds[0].seen, vectors[0])
+    return Weights(
+        state={} if start is None else start.state, gated=() if start is None else start.gated, validation=measured
+    )
 
 
 def answers(fold: Fold, users: np.ndarray) -> Answers:

@@ -1,7 +1,6 @@
 """Item text and its vectors: what the text says, what the cache may be trusted with, which models load."""
 
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -181,9 +180,21 @@ def test_damaged_integers_are_one_line(section, tmp_path):
         encode(TEXTS[1:2], small, cache=tmp_path)
 
 
+def test_a_model_that_is_no_bert_is_one_line(section, monkeypatch):
+    monkeypatch.setattr(quantised, "_made", lambda *_: (_ for _ in ()).throw(RuntimeError("no operator\nof the kind")))
+    with pytest.raises(ConfigError, match=r"does not fit this model \(no operator\); say 'full'"):
+        encode(TEXTS[:1], section.model_copy(update={"precision": "int8"}), cache=None)
+
+
+def test_integers_are_for_one_process(section, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="is for one process"):
+        encode(TEXTS[:1], section.model_copy(update={"precision": "int8"}), cache=None)
+
+
 def test_integers_without_their_library_name_the_extra(section, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'catalograph\[int8\]'"):
+    monkeypatch.setattr(quantised, "find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(MissingExtraError, match=r"needs onnxscript: pip install 'catalograph\[int8\]'"):
         encode(TEXTS[:1], section.model_copy(update={"precision": "int8"}), cache=None)
 
 

@@ -12,6 +12,7 @@ from torch_geometric.nn import HeteroConv, SAGEConv
 
 from catalograph.config import GnnSection
 from catalograph.errors import CatalographError, ConfigError
+from catalograph.gnn.embed import Weights
 from catalograph.gnn.model import RelationalEncoder, Spread, graph_for_training
 from catalograph.gnn.train import _Lessons, propagate, train_relational
 from catalograph.gnn.walks import LARGEST, SMALLEST, informative
@@ -208,7 +209,9 @@ def test_validation_keeps_the_best_of_all_epochs(log):
     assert warm.validation == ()
     assert (warm.items != vectors.items).any()
     fresh = train(graph(), log, SECTION.model_copy(update={"epochs": vectors.best_epoch}))
-    assert np.array_equal(train(graph(), log, long, init=vectors.anew).items, fresh.items)
+    anew = Weights(state={}, gated=(), validation=vectors.validation)
+    assert np.array_equal(train(graph(), log, long, init=anew).items, fresh.items)
+    assert np.array_equal(train(graph(), log, init=vectors, sequential=False).state["decay"], np.zeros(SECTION.history))
 
 
 @pytest.mark.parametrize("position", [None, np.tile(np.arange(7), USERS)])

@@ -23,7 +23,7 @@ from catalograph.scoring.drift import drift
 from catalograph.scoring.folds import training_folds
 from catalograph.scoring.head import Sample, fit_head
 from catalograph.scoring.kept import kept
-from catalograph.scoring.model import Ingredients, _as_the_newest, roles_of, vectors_of_folds
+from catalograph.scoring.model import Ingredients, _start_of_all, roles_of, vectors_of_folds
 from catalograph.scoring.warm import warm_of
 
 
@@ -58,10 +58,13 @@ def test_a_head_goes_on_from_the_weights_it_is_given(monkeypatch):
     values = random.normal(size=(30, 8, 3)).astype(np.float32)
     context = Context(random.normal(size=(30, 8, 2)).astype(np.float32), np.abs(values).max(1))
     sample = Sample(values, context, values[..., 1] > 1)
-    for kind in ("linear", "gated", "ensemble"):
+    for kind in ("linear", "gated", "mlps", "ensemble"):
         first = fit_head(kind, sample, seed=0, epochs=20)
         again = fit_head(kind, sample, seed=5, epochs=0, start=first.net)
         np.testing.assert_allclose(again.scores(values, context), first.scores(values, context), rtol=1e-5)
+
+
+MEASURED = (0.1, 0.3, 0.2)  # NDCG@10 after each of three epochs
 
 
 def log_of(days):
@@ -94,11 +97,13 @@ def test_the_whole_log_starts_as_the_newest_fold_did(built, method, goes_on):
     """From the fold before, which knows less; but draws at random have seen each other's answers and start anew."""
     split = open_workshop(built[0], device="cpu").config.split
     split = split.model_copy(update={"method": method, "period_days": 10, "at": None})
-    vectors = Weights(state={"gates": torch.zeros(1)}, gated=("r",), validation=(0.1, 0.3, 0.2))
-    started = _as_the_newest(training_folds(log_of(30), split, 2), vectors)
-    assert (started is vectors) == goes_on
-    assert started.best_epoch == 2
-    assert bool(started.state) == goes_on
+    newest, older = (
+        Weights(state={"gates": torch.zeros(n)}, gated=("r",), validation=v) for n, v in ((1, ()), (2, MEASURED))
+    )
+    given = Ingredients(open_workshop(built[0], device="cpu").config, log_of(30), (), None, None, 0)
+    start = _start_of_all(given, training_folds(given.log, split, 2), [newest, older])
+    assert start.state == (newest.state if goes_on else {})
+    assert start.best_epoch == 2  # of the fold whose users picked it
 
 
 def test_a_warm_rebuild_goes_on_and_tells_what_it_kept(shop, capsys):
