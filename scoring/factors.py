@@ -103,18 +103,22 @@ def low_pass(rows: Rows, *, rank: int = 128) -> tuple[np.ndarray, np.ndarray]:
     """
     of_context, of_item = degrees(rows)
     normal = scaled(rows, of_context, of_item, 0.5, 0.5)
-    back, n_items = sp.csr_matrix(normal.T), normal.shape[1]
-    closeness = LinearOperator((n_items, n_items), matvec=lambda v: back @ (normal @ v), dtype=np.float32)
-    start = np.random.default_rng(0).standard_normal(n_items).astype(np.float32)
-    rank = min(rank, min(normal.shape) - 1)
-    vectors = (
-        eigsh(closeness, k=rank, v0=start)[1][:, ::-1]
-        if rank > 0 and normal.nnz
-        else np.zeros((n_items, 0), np.float32)
-    )
+    vectors = _singular(normal, min(rank, min(normal.shape) - 1))
     root = np.sqrt(np.maximum(of_item, 1e-9))[:, None]
     left = np.where(of_item[:, None] > 0, vectors / root, 0)
     return left.astype(np.float32), (vectors * root**0.6).astype(np.float32)
+
+
+def _singular(matrix: sp.csr_matrix, rank: int) -> np.ndarray:
+    """float32 [column, rank]: the top right singular vectors, none of a matrix without entries."""
+    back, size = sp.csr_matrix(matrix.T), matrix.shape[1]
+    if rank < 1 or not matrix.nnz:
+        return np.zeros((size, 0), np.float32)
+    squared = LinearOperator((size, size), matvec=lambda v: back @ (matrix @ v), dtype=np.float32)
+    random = np.random.default_rng(0)  # also where the search starts again, once it has seen a whole part of the graph
+    start = random.standard_normal(size).astype(np.float32)
+    vectors: np.ndarray = eigsh(squared, k=rank, v0=start, rng=random)[1][:, ::-1]
+    return vectors
 
 
 def text_neighbours(text: np.ndarray, *, keep: int = 100, device: str = "cpu") -> sp.csr_matrix:

@@ -277,6 +277,18 @@ def test_the_low_pass_filter_of_a_shop_with_next_to_nothing_is_finite(size):
     left, right = factors.low_pass(sp.csr_matrix(np.ones(size, np.float32)))
     assert left.shape == right.shape == (size[1], min(size) - 1)
     assert np.isfinite(left @ right.T).all()
+    np.testing.assert_array_equal(factors.low_pass(sp.csr_matrix(np.ones(size, np.float32)))[0], left)
+
+
+def test_the_low_pass_filter_of_parts_that_hold_nothing_together_is_the_same_every_time():
+    parts = factors.stacked([sp.csr_matrix(np.kron(np.eye(150), [1, 1]).astype(np.float32))])
+    (left, _), (again, _) = factors.low_pass(parts), factors.low_pass(parts)
+    np.testing.assert_array_equal(again, left)
+
+
+def test_without_an_event_the_low_pass_filter_says_nothing():
+    left, right = factors.low_pass(sp.csr_matrix((4, 6), dtype=np.float32))
+    assert left.shape == right.shape == (6, 0)
 
 
 @given(st.integers(0, 2**32 - 1))
