@@ -323,9 +323,8 @@ class GnnSection(Section):
 class ModelSection(Section):
     """The scoring model: which terms, which pool, which head."""
 
-    head: Literal["linear", "gated", "mlp", "mlps", "ensemble", "auto"] = (
-        "auto"  # linear, mlps, ensemble: by validation
-    )
+    # auto: linear, mlps or ensemble, by the check users
+    head: Literal["linear", "gated", "mlp", "mlps", "ensemble", "auto"] = "auto"
     pool: Literal["auto", "learned", "strongest"] = "auto"
     search: Literal["exact", "approximate"] = "exact"  # of the pool; approximate needs the extra of that name
     pool_size: int = Field(200, ge=10)

@@ -22,8 +22,7 @@ def rebuilt_with_weights(workshop: Workshop, shop: Bundle, stored: StoredVectors
     label = world.catalogue.item_label
     old = {id_: row for row, id_ in enumerate(shop.items["id"].to_pylist())}
     rows = np.array([old.get(id_, -1) for id_ in world.snapshot.ids[label].ids])
-    config = workshop.config
-    unused = {name for name, relation in config.relations.items() if not relation.use}
+    unused = {name for name, relation in workshop.config.relations.items() if not relation.use}
 
     def learn(seen: InteractionLog, valid: Answers | None, start: Weights | None) -> RelationVectors | None:
         if stored is None:
@@ -33,7 +32,7 @@ def rebuilt_with_weights(workshop: Workshop, shop: Bundle, stored: StoredVectors
             label,
             seen,
             world.given.text,
-            config.gnn,
+            workshop.config.gnn,
             exclude=world.catalogue.derived | unused,
             trained=stored,
             rows=rows,

@@ -33,11 +33,9 @@ def quantised(model: SentenceTransformer, kept: Path | None) -> SentenceTransfor
     kept: a file that holds the integers, or will where it can be written: to make them takes some twenty seconds.
 
     Raises:
-        ConfigError: the model cannot be written as ONNX, or several processes would each encode for themselves.
+        ConfigError: the model cannot be written as ONNX.
         ArtifactError: the file is damaged.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("encoder.precision = 'int8' is for one process: vectors depend on the batch; say 'full'")
     from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415  of the extra
 
     options = SessionOptions()
@@ -52,12 +50,15 @@ def quantised(model: SentenceTransformer, kept: Path | None) -> SentenceTransfor
     return model
 
 
-def require_libraries() -> None:
-    """Say what is missing of the extra.
+def check_possible() -> None:
+    """Before a model is loaded.
 
     Raises:
-        MissingExtraError: something is.
+        ConfigError: this is one of several processes, each of which would encode for itself.
+        MissingExtraError: a part of the extra `int8` is not installed.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("encoder.precision = 'int8' is for one process: vectors depend on the batch; say 'full'")
     missing = [library for library in LIBRARIES if find_spec(library) is None]
     if missing:
         raise MissingExtraError(f"encoder.precision = 'int8' needs {', '.join(missing)}: {INSTALL}")

@@ -164,9 +164,9 @@ def opened(weights: Weights, section: EncoderSection, device: str, shelf: Path |
     """The model at its precision; in a folder `shelf` are its integers."""
     if section.precision != "int8":
         return load_model(weights, section, device)
-    from .quantised import quantised, require_libraries  # noqa: PLC0415  heavy
+    from .quantised import check_possible, quantised  # noqa: PLC0415  heavy
 
-    require_libraries()
+    check_possible()
     return quantised(load_model(weights, section, "cpu"), None if shelf is None else shelf / INTEGERS)
 
 
